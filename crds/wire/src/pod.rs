@@ -1,0 +1,44 @@
+//! What the injection and the sidecar agree on inside a pod: names, paths, ports and environment.
+
+/// The injected container's name.
+pub const CONTAINER: &str = "decree";
+
+/// The sidecar's ports.
+pub mod port {
+    /// The application's local API; bound to localhost.
+    pub const API: u16 = 7070;
+    /// `/livez`, `/readyz`, `/metrics`, `/status`; bound to the pod.
+    pub const HEALTH: u16 = 7071;
+    /// HTTP replication; bound to the pod.
+    pub const REPLICATE: u16 = 7072;
+    /// Peers and the operator; bound to the pod. Nothing listens there yet, and an application must not either.
+    pub const PEERS: u16 = 7073;
+    /// All of them: an application that listens on one of these can't be an agent.
+    pub const ALL: [u16; 4] = [API, HEALTH, REPLICATE, PEERS];
+}
+
+/// Where things are mounted.
+pub mod path {
+    /// The engine's Secret, as a folder.
+    pub const DOCUMENT: &str = "/etc/decree";
+    /// The journal and the dedup window; survives the container, not the pod.
+    pub const STATE: &str = "/var/lib/decree";
+    /// The folder of the Unix socket, in the application's containers too.
+    pub const RUN: &str = "/run/decree";
+    /// The local API's Unix socket.
+    pub const SOCKET: &str = "/run/decree/decree.sock";
+}
+
+/// The sidecar's environment.
+pub mod env {
+    /// The pod's name.
+    pub const POD: &str = "DECREE_POD";
+    /// The pod's uid.
+    pub const UID: &str = "DECREE_POD_UID";
+    /// The pod's namespace.
+    pub const NAMESPACE: &str = "DECREE_NAMESPACE";
+    /// The agent class.
+    pub const CLASS: &str = "DECREE_CLASS";
+    /// The newest command version that the application understands.
+    pub const VERSION: &str = "DECREE_VERSION";
+}
