@@ -1,0 +1,1 @@
+//! The life as the kernel tells it.

@@ -1,0 +1,109 @@
+//! Where a replica is, for status, readiness, heartbeats and metrics.
+
+use decree_wire::heartbeat::{Digest, State, Trouble};
+use decree_wire::position::{Incarnation, Position};
+
+/// Where a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// `Waiting`, `CatchingUp`, `Running` or `Halted`; never `Draining`, which is the sidecar's.
+    pub state: State,
+    /// The log that is followed; none before one was found.
+    pub incarnation: Option<Incarnation>,
+    /// The last entry dealt with; none before the first.
+    pub position: Option<Position>,
+    /// The next position wanted.
+    pub next: Position,
+    /// The log's end as last reported; none before that.
+    pub end: Option<Position>,
+    /// The head known at this sidecar's start; none until the log could be asked.
+    pub start_head: Option<Position>,
+    /// Whether the head known at the start was reached. While the log can't be asked: whether an earlier life of the
+    /// sidecar had reached it, with an application that still stands.
+    pub reached: bool,
+    /// Positions between end and next; none if not known.
+    pub lag: Option<u64>,
+    /// How long the oldest entry not yet dealt with has been in the log; none if not known.
+    pub lag_ms: Option<u64>,
+    /// The digest at [`Progress::position`]; none where the class has none.
+    pub digest: Option<Digest>,
+    /// The digest at the first entry past the last multiple of 256.
+    pub compared: Option<Digest>,
+    /// Why it is halted, waits, or is cut off.
+    pub trouble: Option<Trouble>,
+    /// How the application is.
+    pub application: Application,
+    /// What became of the entries since this sidecar's start.
+    pub counts: Counts,
+}
+
+/// How the application is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Application {
+    /// Not yet asked.
+    Unknown,
+    /// Its health check passes.
+    Healthy,
+    /// It does not, or a delivery waits for the application.
+    Unwell(Trouble),
+    /// A delivery has had no answer for `overdueAfter`; it goes on.
+    Overdue(Trouble),
+}
+
+/// What became of entries, counted since the sidecar's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Delivered, with an outcome.
+    pub applied: u64,
+    /// Of those, with a 4xx or worse.
+    pub rejected: u64,
+    /// Answered from the dedup window.
+    pub duplicates: u64,
+    /// The identity of another command.
+    pub reused: u64,
+    /// Neither command nor control entry, too old, or nothing for this class.
+    pub void: u64,
+    /// Control entries.
+    pub control: u64,
+    /// Deliveries that have to be repeated.
+    pub retries: u64,
+    /// Time from a delivery's first byte to its answer, summed, in microseconds.
+    pub apply_us: u64,
+    /// Time from log time to the outcome, summed, in milliseconds.
+    pub ordered_to_applied_ms: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            state: State::Waiting,
+            incarnation: None,
+            position: None,
+            next: Position(0),
+            end: None,
+            start_head: None,
+            reached: false,
+            lag: None,
+            lag_ms: None,
+            digest: None,
+            compared: None,
+            trouble: None,
+            application: Application::Unknown,
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl Progress {
+    /// Whether everything that the orderer reported has been dealt with.
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// The digest for a heartbeat: agents at rest are compared where they are, moving ones at the last multiple of 256.
+    #[must_use]
+    pub fn reported_digest(&self) -> Option<&Digest> {
+        if self.caught_up() { self.digest.as_ref() } else { self.compared.as_ref() }
+    }
+}
