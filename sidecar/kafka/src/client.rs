@@ -1,0 +1,200 @@
+//! How each kind of librdkafka client is configured, and where its logs go.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::producer::ProducerSettings;
+
+/// Larger than any record that brokers take by default, so that one always fits.
+const FETCH_BYTES: usize = 1024 * 1024;
+
+fn base(connection: &Connection) -> Result<ClientConfig> {
+    connection.check()?;
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", connection.brokers())
+        .set("client.id", &connection.client_id)
+        .set("socket.keepalive.enable", "true")
+        .set("socket.connection.setup.timeout.ms", "5000")
+        // A broker that was cut off without a FIN is noticed this late, instead of after a minute.
+        .set("socket.timeout.ms", "10000")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "2000")
+        // Brokers close idle connections all the time; that is no news.
+        .set("log.connection.close", "false")
+        // Nobody asked for telemetry to be pushed to the brokers.
+        .set("enable.metrics.push", "false");
+    Ok(config)
+}
+
+pub(crate) fn admin(connection: &Connection) -> Result<ClientConfig> {
+    base(connection)
+}
+
+pub(crate) fn producer(connection: &Connection, settings: &ProducerSettings) -> Result<ClientConfig> {
+    let mut config = base(connection)?;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("max.in.flight.requests.per.connection", "5")
+        // While a request is in flight the next batch gathers anyway; waiting for more only adds delay.
+        .set("linger.ms", "0")
+        .set("compression.type", "none")
+        .set("message.timeout.ms", millis(settings.delivery_limit))
+        .set("topic.metadata.propagation.max.ms", "2000")
+        .set("queue.buffering.max.messages", settings.queue_records.to_string())
+        .set("queue.buffering.max.kbytes", settings.queue_kbytes.to_string());
+    Ok(config)
+}
+
+/// A consumer that is assigned by hand. librdkafka wants a group for that; it is used for commits alone.
+pub(crate) fn reader(connection: &Connection, group: &str, queue_kbytes: u32) -> Result<ClientConfig> {
+    let mut config = base(connection)?;
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        // The end is reported by the next, empty fetch: as late as this.
+        .set("fetch.wait.max.ms", "10")
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.max.bytes", FETCH_BYTES.to_string())
+        .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
+        .set("queued.max.messages.kbytes", queue_kbytes.to_string())
+        .set("topic.metadata.propagation.max.ms", "2000")
+        // The only place where librdkafka says that a topic was made again (see `consumer::TopicId`).
+        .set("debug", "topic")
+        .set_log_level(RDKafkaLogLevel::Debug);
+    Ok(config)
+}
+
+/// Many topics, where what was missed while away does not matter: longer fetches, no end, goes on from the end.
+pub(crate) fn multi_reader(connection: &Connection, group: &str, queue_kbytes: u32) -> Result<ClientConfig> {
+    let mut config = reader(connection, group, queue_kbytes)?;
+    config
+        .set("enable.partition.eof", "false")
+        .set("auto.offset.reset", "latest")
+        .set("fetch.wait.max.ms", "200")
+        .remove("debug")
+        .set_log_level(RDKafkaLogLevel::Warning);
+    Ok(config)
+}
+
+pub(crate) fn millis(limit: Duration) -> String {
+    limit.as_millis().clamp(1, i32::MAX as u128).to_string()
+}
+
+pub(crate) fn refused(connection: &Connection, error: &KafkaError) -> Error {
+    Error::Invalid {
+        attempt: format!("make a Kafka client for {}", connection.brokers()),
+        detail: error.to_string(),
+    }
+}
+
+/// Drops a client where it may block: closing waits for librdkafka's threads.
+pub(crate) fn close<T: Send + 'static>(client: T) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(client))),
+        Err(_) => drop(client),
+    }
+}
+
+/// Takes librdkafka's logs, and remembers why brokers can't be reached until one answers again.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    trouble: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// A request that times out is not told why: this says so.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn answered(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn note(&self, code: Code, detail: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match code {
+            // "1/1 brokers are down" says less than the reason that came before it.
+            Code::AllBrokersDown => {
+                trouble.get_or_insert_with(|| detail.to_owned());
+            }
+            Code::BrokerTransportFailure | Code::Resolve | Code::Authentication | Code::SSL => {
+                *trouble = Some(detail.to_owned());
+            }
+            _ => (),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "librdkafka: {message}");
+            }
+            // librdkafka logs every refused connection as an error, and goes on trying.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::debug!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::trace!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.note(code, reason);
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_keeps_the_reason_that_helps() {
+        let context = Context::default();
+        context.note(Code::BrokerTransportFailure, "connection refused");
+        context.note(Code::AllBrokersDown, "1/1 brokers are down");
+        assert_eq!(context.trouble().as_deref(), Some("connection refused"));
+        context.answered();
+        assert_eq!(context.trouble(), None);
+    }
+
+    #[test]
+    fn librdkafka_knows_every_setting() {
+        let connection = Connection::plain(["127.0.0.1:1"], "test");
+        let settings = ProducerSettings::default();
+        for config in [
+            admin(&connection),
+            producer(&connection, &settings),
+            reader(&connection, "group", 1024),
+            multi_reader(&connection, "group", 1024),
+        ] {
+            let native = config.and_then(|config| {
+                config.create_native_config().map_err(|error| refused(&connection, &error))
+            });
+            assert!(native.is_ok());
+        }
+    }
+}

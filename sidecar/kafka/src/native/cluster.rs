@@ -1,0 +1,31 @@
+//! The cluster itself: how many brokers it has.
+
+use std::time::Duration;
+
+use rdkafka::bindings as c;
+use rdkafka::client::Client;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::Refusal;
+use super::call::Call;
+use crate::client::Context;
+
+/// How many brokers are alive. (Metadata would list every topic with them, or make the one it is asked about.)
+pub(crate) async fn brokers(client: &Client<Context>, limit: Duration) -> Result<usize, Refusal> {
+    let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER;
+    let call = Call::begin(client, operation, limit, |client, options, queue| {
+        // SAFETY: client, options and queue live through the call.
+        unsafe { c::rd_kafka_DescribeCluster(client, options, queue) }
+    });
+    let answer = call.answer().await?;
+    let mut count = 0;
+    // SAFETY: the result belongs to the answer; only the length of its nodes is read.
+    unsafe {
+        let result = c::rd_kafka_event_DescribeCluster_result(answer.as_ptr());
+        if result.is_null() {
+            return Err(Refusal::new(Code::Fail, "not an answer to describe cluster"));
+        }
+        c::rd_kafka_DescribeCluster_result_nodes(result, &mut count);
+    }
+    Ok(count)
+}

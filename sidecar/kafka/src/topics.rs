@@ -1,0 +1,113 @@
+//! Topics: what one is, making it, its configuration, deleting it.
+
+use std::collections::BTreeMap;
+
+use rdkafka::admin::{NewTopic as NativeTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::admin::Admin;
+use crate::error::Result;
+use crate::native;
+
+/// A topic as the brokers know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// As Kafka's tools print it (base64). A topic that is deleted and made again has another.
+    pub id: String,
+    pub partitions: i32,
+    /// Of partition 0.
+    pub replication: i32,
+    /// Whether partition 0 can be written and read now.
+    pub has_leader: bool,
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    pub partitions: i32,
+    pub replication: i32,
+    pub config: BTreeMap<String, String>,
+}
+
+/// A value of a topic's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Absent for what the brokers keep secret.
+    pub value: Option<String>,
+    /// Not set on the topic: the brokers' default.
+    pub is_default: bool,
+}
+
+impl Admin {
+    /// `None` where there is no such topic.
+    pub async fn topic(&self, name: &str) -> Result<Option<Topic>> {
+        let attempt = self.attempt(format!("describe topic {name}"), name);
+        let answer = native::describe_topic(self.client(), name, self.limit()).await;
+        self.answered(&attempt, answer)
+    }
+
+    /// Fails with `TopicExists` where there is one.
+    pub async fn create_topic(&self, name: &str, topic: &NewTopic) -> Result<()> {
+        let attempt = self.attempt(
+            format!(
+                "create topic {name} with {} partitions and replication {}",
+                topic.partitions, topic.replication
+            ),
+            name,
+        );
+        let mut native = NativeTopic::new(name, topic.partitions, TopicReplication::Fixed(topic.replication));
+        for (key, value) in &topic.config {
+            native = native.set(key, value);
+        }
+        let answer = self.rdkafka().create_topics([&native], &self.options()).await;
+        let results = self.answered_by_rdkafka(&attempt, answer)?;
+        self.first(&attempt, results)
+    }
+
+    /// Every entry of the topic's configuration, the brokers' defaults included.
+    pub async fn topic_config(&self, name: &str) -> Result<BTreeMap<String, ConfigEntry>> {
+        let attempt = self.attempt(format!("describe the configuration of topic {name}"), name);
+        let answer =
+            self.rdkafka().describe_configs([&ResourceSpecifier::Topic(name)], &self.options()).await;
+        let resource = self.answered_by_rdkafka(&attempt, answer)?.into_iter().next();
+        let resource = resource.unwrap_or(Err(Code::Fail));
+        let resource = resource.map_err(|code| self.failed(&attempt, code, &code.to_string()))?;
+        let entry = |entry: rdkafka::admin::ConfigEntry| {
+            // A value that equals the default but was set on the topic is not the default.
+            let is_default = !matches!(entry.source, rdkafka::admin::ConfigSource::DynamicTopic);
+            (entry.name, ConfigEntry { value: entry.value, is_default })
+        };
+        Ok(resource.entries.into_iter().map(entry).collect())
+    }
+
+    /// Sets these entries and leaves the others as they are.
+    pub async fn set_topic_config(&self, name: &str, entries: &BTreeMap<String, String>) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let keys = entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let attempt = self.attempt(format!("set {keys} of topic {name}"), name);
+        let answer = native::set_topic_config(self.client(), name, entries, self.limit()).await;
+        self.answered(&attempt, answer)
+    }
+
+    /// Fails with `TopicMissing` where there is none. Brokers go on deleting after they have answered.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        let attempt = self.attempt(format!("delete topic {name}"), name);
+        let answer = self.rdkafka().delete_topics(&[name], &self.options()).await;
+        let results = self.answered_by_rdkafka(&attempt, answer)?;
+        self.first(&attempt, results)
+    }
+
+    fn first(
+        &self,
+        attempt: &crate::error::Attempt,
+        results: Vec<Result<String, (String, Code)>>,
+    ) -> Result<()> {
+        match results.into_iter().next() {
+            Some(Ok(_)) => Ok(()),
+            Some(Err((_, code))) => Err(self.failed(attempt, code, &code.to_string())),
+            None => Err(self.failed(attempt, Code::Fail, "an answer without a result")),
+        }
+    }
+}
