@@ -1,0 +1,41 @@
+//! Labels, annotations, field managers and the names that are derived from an engine's: all of them, and only here.
+
+/// On a pod template: inject, agent of that engine.
+pub const ENGINE: &str = "decree.dev/engine";
+/// On a pod template: which class; may be left out where the engine has one. The injection adds it.
+pub const CLASS: &str = "decree.dev/class";
+/// On a pod template: the newest command version that the agent's application understands.
+pub const VERSION: &str = "decree.dev/version";
+/// On a pod, by Decree: what the injection did.
+pub const STATUS: &str = "decree.dev/status";
+
+/// Kubernetes' own: which container `kubectl logs` and `kubectl exec` mean.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Kubernetes' own: who made an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`], and the one field manager of server-side apply.
+pub const FIELD_MANAGER: &str = "decree";
+
+/// The name of the Secret with the sidecar's document, in the engine's namespace.
+#[must_use]
+pub fn document_secret(engine: &str) -> String {
+    format!("decree-{engine}")
+}
+
+/// The log's topic, if the engine names none. At most 249 characters, which two DNS labels and a word always are.
+#[must_use]
+pub fn default_topic(namespace: &str, engine: &str) -> String {
+    format!("decree.{namespace}.{engine}")
+}
+
+/// The topic of the engine's heartbeats.
+#[must_use]
+pub fn heartbeats_topic(topic: &str) -> String {
+    format!("{topic}.heartbeats")
+}
+
+/// The consumer group in which an agent commits its position, so that Kafka's tools see the lag.
+#[must_use]
+pub fn consumer_group(namespace: &str, engine: &str, pod: &str) -> String {
+    format!("decree.{namespace}.{engine}.{pod}")
+}
