@@ -1,0 +1,106 @@
+//! What the injection writes into a pod's labels and annotations, and reads there again.
+
+use std::collections::BTreeMap;
+
+use decree_crds::labels;
+use decree_wire::pod::CONTAINER;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+
+use super::select::Injection;
+use super::volumes;
+
+/// The annotation `decree.dev/status`: what the injection did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The operator's version.
+    pub operator: String,
+    /// The engine.
+    pub engine: String,
+    /// The class.
+    pub class: String,
+    /// The application's container.
+    pub application: String,
+    /// The container that was added.
+    pub container: String,
+    /// Its image.
+    pub image: String,
+    /// The volumes that were added.
+    pub volumes: Vec<String>,
+}
+
+impl Status {
+    fn new(injection: &Injection) -> Self {
+        let Injection { engine, class, version: _, application, sidecar } = injection;
+        Self {
+            operator: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: engine.clone(),
+            class: class.clone(),
+            application: application.clone(),
+            container: CONTAINER.to_owned(),
+            image: sidecar.image.clone(),
+            volumes: volumes::NAMES.map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// What an injection said about this pod; none where there was none, or somebody wrote over it.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Option<Self> {
+        serde_json::from_str(pod.annotations().get(labels::STATUS)?).ok()
+    }
+}
+
+/// The labels to set.
+#[must_use]
+pub fn labels(pod: &Pod, injection: &Injection) -> BTreeMap<String, String> {
+    let mut set = BTreeMap::new();
+    if !pod.labels().contains_key(labels::CLASS) {
+        set.insert(labels::CLASS.to_owned(), injection.class.clone());
+    }
+    set
+}
+
+/// The annotations to set.
+#[must_use]
+pub fn annotations(pod: &Pod, injection: &Injection) -> BTreeMap<String, String> {
+    let status = serde_json::to_string(&Status::new(injection)).expect("a struct of strings is JSON");
+    let present = pod.annotations();
+    let mut set = BTreeMap::from([
+        (labels::STATUS.to_owned(), status),
+        (labels::SAFE_TO_EVICT.to_owned(), with_local_volumes(present.get(labels::SAFE_TO_EVICT))),
+    ]);
+    if !present.contains_key(labels::DEFAULT_CONTAINER) {
+        set.insert(labels::DEFAULT_CONTAINER.to_owned(), injection.application.clone());
+    }
+    set
+}
+
+/// A comma-separated list, completed; without ours in it an autoscaler never removes the agent's node.
+fn with_local_volumes(present: Option<&String>) -> String {
+    let mut names: Vec<_> = present
+        .map(String::as_str)
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
+    for local in volumes::LOCAL {
+        if !names.contains(&local) {
+            names.push(local);
+        }
+    }
+    names.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_that_somebody_else_listed_stay_listed() {
+        assert_eq!(with_local_volumes(None), "decree-state,decree-run");
+        let present = "cache, decree-run".to_owned();
+        assert_eq!(with_local_volumes(Some(&present)), "cache,decree-run,decree-state");
+    }
+}

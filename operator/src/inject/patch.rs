@@ -1,0 +1,72 @@
+//! Pod to JSON patch: only additions, so that fields which this build doesn't know stay as they are.
+
+use std::collections::BTreeMap;
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation};
+use k8s_openapi::api::core::v1::Pod;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::container::{container, place};
+use super::select::Injection;
+use super::{marks, volumes};
+
+/// The patch that makes `pod` the agent that `injection` describes.
+#[must_use]
+pub fn patch(pod: &Pod, injection: &Injection) -> Patch {
+    let spec = pod.spec.as_ref();
+    let mut edit = Edit::default();
+
+    edit.insert_all(["metadata", "labels"], pod.metadata.labels.is_some(), marks::labels(pod, injection));
+    let annotations = marks::annotations(pod, injection);
+    edit.insert_all(["metadata", "annotations"], pod.metadata.annotations.is_some(), annotations);
+
+    let has_volumes = spec.is_some_and(|spec| spec.volumes.is_some());
+    edit.append(&["spec", "volumes"], has_volumes, volumes::of_pod(&injection.engine));
+
+    if spec.is_some_and(|spec| spec.init_containers.is_some()) {
+        let index = place(pod).to_string();
+        edit.add(&["spec", "initContainers", &index], container(injection));
+    } else {
+        edit.add(&["spec", "initContainers"], [container(injection)]);
+    }
+
+    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let application = containers.iter().enumerate().find(|(_, c)| c.name == injection.application);
+    if let Some((index, application)) = application {
+        let list = ["spec", "containers", &index.to_string(), "volumeMounts"];
+        edit.append(&list, application.volume_mounts.is_some(), vec![volumes::of_application()]);
+    }
+    Patch(edit.0)
+}
+
+#[derive(Default)]
+struct Edit(Vec<PatchOperation>);
+
+impl Edit {
+    fn add(&mut self, path: &[&str], value: impl Serialize) {
+        let value = json!(value);
+        self.0.push(PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path), value }));
+    }
+
+    /// At a list's end; the list is made where there is none.
+    fn append(&mut self, list: &[&str], exists: bool, values: Vec<impl Serialize>) {
+        if !exists {
+            return self.add(list, values);
+        }
+        for value in values {
+            self.add(&[list, &["-"]].concat(), value);
+        }
+    }
+
+    /// Into a map; the map is made where there is none.
+    fn insert_all<const N: usize>(&mut self, map: [&str; N], exists: bool, set: BTreeMap<String, String>) {
+        if !exists && !set.is_empty() {
+            return self.add(&map, set);
+        }
+        for (key, value) in set {
+            self.add(&[map.as_slice(), &[&key]].concat(), Value::String(value));
+        }
+    }
+}

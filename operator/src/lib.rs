@@ -1,0 +1,18 @@
+//! The operator: provisions each engine's log, tells its sidecars what to do, and reports what it hears of them.
+//!
+//! ```text
+//!  API server ──watch──▶ run ──▶ engine::reconcile: fetch ▶ validate ▶ plan ▶ apply ▶ status
+//!                         │                │     ▲                      │
+//!                         │                │     └── detector ◀─┐       ├─▶ render ──▶ Secret, Services
+//!                         │                ▼                   │       └─▶ topics ──▶ Kafka
+//!                         │             events ──▶ Events      └── heartbeats topics
+//!                         └─▶ health: /livez /readyz /metrics
+//! ```
+//!
+//! In order of dependency: [`metrics`], [`health`], [`crds`], [`topics`], [`detector`], [`render`], [`events`],
+//! [`engine`], [`run`].
+
+pub mod crds;
+pub mod health;
+pub mod metrics;
+pub mod run;
