@@ -1,0 +1,5 @@
+package shop
+
+default discount := 0
+
+discount := percent if percent := data.discounts[input.customer]

@@ -1,0 +1,126 @@
+//! Decree itself on a bed: its binaries built, its images brought to the nodes, its charts installed with Helm.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::Bed;
+use crate::images::{self, Image};
+use crate::parts::progress::Progress;
+
+/// Where Helm installs the operator.
+pub const NAMESPACE: &str = "decree-system";
+/// Helm's name for it.
+pub const RELEASE: &str = "decree";
+/// The images of this checkout; no registry has them.
+pub const OPERATOR_IMAGE: &str = "decree.dev/operator:dev";
+pub const SIDECAR_IMAGE: &str = "decree.dev/sidecar:dev";
+/// Applications: an unmodified Open Policy Agent, and one that tells what it was given.
+pub const OPA_IMAGE: &str = "decree.dev/opa:dev";
+pub const RECORDER_IMAGE: &str = "decree.dev/recorder:dev";
+
+/// The root of the checkout that this program was built from.
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Where compiled crates are kept: outside the work tree, so that the next clone finds them, one folder a compiler.
+/// Cargo itself knows by what went into them which of them it may use.
+pub fn target_directory(bed: &Bed) -> Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()) {
+        return Ok(chosen.into());
+    }
+    let output = Command::new("rustc")
+        .arg("-V")
+        .current_dir(workspace())
+        .output()
+        .context("ask rustc for its version")?;
+    ensure!(output.status.success(), "rustc -V failed");
+    let version =
+        String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1).unwrap_or("unknown").to_owned();
+    Ok(bed.parts.cache().join("target").join(version))
+}
+
+/// Installs and builds what everything else needs: compilers and libraries first of all.
+pub fn prepare(bed: &Bed, progress: &Progress) -> Result<()> {
+    bed.parts.ensure(progress)
+}
+
+/// A cargo command in the workspace.
+pub fn cargo(bed: &Bed, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(workspace()).env("CARGO_TARGET_DIR", target_directory(bed)?);
+    // Of the cargo that started this program: its manifest's folder is not the one that the next is about.
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
+/// Compiles what runs in the cluster. Cargo's own progress is shown.
+pub fn build(bed: &Bed, progress: &Progress) -> Result<()> {
+    let packages = [
+        "build",
+        "--locked",
+        "--quiet",
+        "-p",
+        "decree-operator",
+        "-p",
+        "decree-sidecar",
+        "-p",
+        "decree-e2e",
+        "--bins",
+    ];
+    progress.step("compiling Decree", None, || {
+        let status = cargo(bed, &packages)?.status().context("start cargo")?;
+        ensure!(status.success(), "cargo {} failed; its messages stand above", packages.join(" "));
+        Ok(())
+    })
+}
+
+/// Brings the images of this checkout, and those of the applications, to every node of a running bed.
+pub fn load_images(bed: &Bed, progress: &Progress) -> Result<()> {
+    let binaries = target_directory(bed)?.join("debug");
+    progress.step("bringing images to the nodes", None, || {
+        for (image, binary) in [
+            (OPERATOR_IMAGE, binaries.join("decree-operator")),
+            (SIDECAR_IMAGE, binaries.join("decree-sidecar")),
+            (RECORDER_IMAGE, binaries.join("recorder")),
+            (OPA_IMAGE, bed.parts.opa_binary()),
+        ] {
+            images::load(bed, &Image::of_binary(image, &binary)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// What `helm install decree` is given on a bed, beside the chart.
+pub fn values() -> Vec<String> {
+    let image = |key: &str, image: &str| {
+        let (repository, tag) = image.split_once(':').unwrap_or((image, "latest"));
+        [format!("{key}.repository={repository}"), format!("{key}.tag={tag}")]
+    };
+    [image("image", OPERATOR_IMAGE), image("sidecar.image", SIDECAR_IMAGE)].concat()
+}
+
+/// Installs or upgrades both charts and waits until the operator is ready.
+pub fn helm(bed: &Bed, progress: &Progress) -> Result<()> {
+    let charts = workspace().join("charts");
+    let chart = |name: &str| charts.join(name).display().to_string();
+    progress.step("installing Decree with Helm", None, || {
+        let place = ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"];
+        let (crds, decree) = (chart("decree-crds"), chart("decree"));
+        bed.helm(&[&["upgrade", "--install", "decree-crds", &crds][..], &place].concat())?;
+        let values = values();
+        let set: Vec<&str> = values.iter().flat_map(|value| ["--set", value.as_str()]).collect();
+        bed.helm(&[&["upgrade", "--install", RELEASE, &decree][..], &place, &set].concat())?;
+        // The same tag may name another image than before.
+        bed.kubectl(&["-n", NAMESPACE, "rollout", "restart", "deployment"])?;
+        bed.kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment", "--timeout=180s"])?;
+        Ok(())
+    })
+}
