@@ -1,0 +1,84 @@
+//! Kafka's own command-line tools, run from its jars.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::cluster::Bed;
+
+/// Tools by the names of their scripts; what those run; whether they take `--bootstrap-server`.
+const TOOLS: [(&str, &str, bool); 14] = [
+    ("kafka-acls", "org.apache.kafka.tools.AclCommand", true),
+    ("kafka-configs", "kafka.admin.ConfigCommand", true),
+    ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer", true),
+    ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer", true),
+    ("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", true),
+    ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand", true),
+    ("kafka-dump-log", "org.apache.kafka.tools.DumpLogSegments", false),
+    ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell", true),
+    ("kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand", true),
+    ("kafka-metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand", true),
+    ("kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand", true),
+    ("kafka-storage", "kafka.tools.StorageTool", false),
+    ("kafka-topics", "org.apache.kafka.tools.TopicCommand", true),
+    ("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand", true),
+];
+
+impl Bed {
+    /// Runs a tool of Kafka's to its end and gives what it printed. The brokers' plain listeners are its servers
+    /// unless the arguments name others.
+    pub fn kafka_tool(&self, tool: &str, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let mut child = self
+            .kafka_command(tool, arguments)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {tool}"))?;
+        let mut stdin = child.stdin.take().context("open the input of a tool")?;
+        let input = input.unwrap_or_default().as_bytes().to_vec();
+        // A thread of its own: a tool that prints while it reads would wait for us as we for it.
+        let writer = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        ensure!(
+            output.status.success(),
+            "{tool} {} ended with {}: {}{}",
+            arguments.join(" "),
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        writer
+            .join()
+            .map_err(|_| anyhow!("the thread that feeds {tool} panicked"))?
+            .context("write to a tool")?;
+        Ok(text(&output.stdout))
+    }
+
+    /// The command that runs a tool of Kafka's, for who wants it in the background.
+    pub fn kafka_command(&self, tool: &str, arguments: &[&str]) -> Result<Command> {
+        let (_, class, connects) = TOOLS
+            .iter()
+            .find(|(name, ..)| *name == tool)
+            .with_context(|| format!("no tool of Kafka's is {tool}"))?;
+        // Formatting happens before there is a network namespace to be in; all the others connect.
+        let mut command = if *connects { self.command_inside("java") } else { Command::new("java") };
+        command
+            .args([
+                "-Xmx256m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:-UsePerfData",
+                "-Xshare:auto",
+            ])
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+            .args(["-cp", &format!("{}/*", self.parts.kafka.display()), class]);
+        if *connects && !arguments.contains(&"--bootstrap-server") {
+            command.args(["--bootstrap-server", &self.kafka_bootstrap()]);
+        }
+        command.args(arguments);
+        Ok(command)
+    }
+}

@@ -1,0 +1,68 @@
+//! Everything that is asked of Kubernetes goes through the bed's own kubectl, and of charts through its Helm.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::cluster::Bed;
+
+impl Bed {
+    /// Runs kubectl and gives what it printed; what it complained of is in the error.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        run("kubectl", arguments, &mut self.kubectl_command(arguments), None)
+    }
+
+    /// The same with something on its standard input.
+    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        run("kubectl", arguments, &mut self.kubectl_command(arguments), Some(input))
+    }
+
+    /// Gives parsed what kubectl prints with `-o json`.
+    pub fn kubectl_json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("parse what kubectl {} printed", arguments.join(" ")))
+    }
+
+    /// The command itself, for who wants it in the background (`port-forward`, `logs -f`, `get -w`).
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command_inside(self.parts.kubernetes.join("kubectl"));
+        command.arg(format!("--cache-dir={}", self.dir().join("kubectl-cache").display())).args(arguments);
+        command
+    }
+
+    /// Applies manifests that name their namespaces themselves.
+    pub fn apply(&self, manifests: &str) -> Result<String> {
+        self.kubectl_with_input(&["apply", "-f", "-"], manifests)
+    }
+
+    /// Runs Helm and gives what it printed.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command_inside(self.parts.helm.join("helm"));
+        for (variable, directory) in
+            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+        {
+            command.env(variable, self.dir().join("helm").join(directory));
+        }
+        run("helm", arguments, command.args(arguments), None)
+    }
+}
+
+fn run(program: &str, arguments: &[&str], command: &mut Command, input: Option<&str>) -> Result<String> {
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(input.as_bytes()).with_context(|| format!("write to {program}"))?;
+    }
+    let output = child.wait_with_output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), text(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
