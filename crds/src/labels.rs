@@ -11,10 +11,14 @@ pub const STATUS: &str = "decree.dev/status";
 
 /// Kubernetes' own: which container `kubectl logs` and `kubectl exec` mean.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Kubernetes' own: volumes of a pod that don't keep a cluster autoscaler from removing its node.
+pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Kubernetes' own: who made an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`], and the one field manager of server-side apply.
 pub const FIELD_MANAGER: &str = "decree";
+/// The field manager of the webhook's `caBundle` alone, so that whoever applies the chart never meets it.
+pub const CA_FIELD_MANAGER: &str = "decree-ca";
 
 /// The name of the Secret with the sidecar's document, in the engine's namespace.
 #[must_use]

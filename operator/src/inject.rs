@@ -7,6 +7,7 @@
 //! Everything here is pure; the webhook feeds and obeys it.
 
 pub mod container;
+pub mod injection;
 pub mod marks;
 pub mod patch;
 pub mod refusal;
@@ -20,8 +21,9 @@ use decree_crds::DecisionEngine;
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::Pod;
 
+use injection::Injection;
 use refusal::Refusal;
-use select::{Decision, Injection, Skip};
+use select::{Decision, Skip};
 use sidecar::Sidecar;
 
 /// What becomes of a pod.
@@ -47,7 +49,7 @@ impl Answer {
         match self {
             Self::Unchanged(skip) => skip.reason(),
             Self::Refused(refusal) => refusal.reason(),
-            Self::Injected { .. } => "Injected",
+            Self::Injected { .. } => "injected",
         }
     }
 }

@@ -14,5 +14,8 @@
 
 pub mod crds;
 pub mod health;
+pub mod inject;
 pub mod metrics;
 pub mod run;
+pub mod spec;
+pub mod topics;

@@ -3,6 +3,9 @@
 /// The injected container's name.
 pub const CONTAINER: &str = "decree";
 
+/// The program's argument that begins the drain, for the container's `preStop`.
+pub const PRE_STOP: &str = "pre-stop";
+
 /// The sidecar's ports.
 pub mod port {
     /// The application's local API; bound to localhost.
@@ -25,6 +28,8 @@ pub mod path {
     pub const STATE: &str = "/var/lib/decree";
     /// The folder of the Unix socket, in the application's containers too.
     pub const RUN: &str = "/run/decree";
+    /// The program, in its image.
+    pub const PROGRAM: &str = "/decree-sidecar";
     /// The local API's Unix socket.
     pub const SOCKET: &str = "/run/decree/decree.sock";
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::select::Injection;
+use super::injection::Injection;
 use super::volumes;
 
 /// Proxies of service meshes: where one is a native sidecar, traffic before it is up is refused.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-use super::select::Injection;
+use super::injection::Injection;
 use super::volumes;
 
 /// The annotation `decree.dev/status`: what the injection did.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::container::{container, place};
-use super::select::Injection;
+use super::injection::Injection;
 use super::{marks, volumes};
 
 /// The patch that makes `pod` the agent that `injection` describes.
@@ -46,8 +46,8 @@ struct Edit(Vec<PatchOperation>);
 
 impl Edit {
     fn add(&mut self, path: &[&str], value: impl Serialize) {
-        let value = json!(value);
-        self.0.push(PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path), value }));
+        let path = PointerBuf::from_tokens(path.iter().copied());
+        self.0.push(PatchOperation::Add(AddOperation { path, value: json!(value) }));
     }
 
     /// At a list's end; the list is made where there is none.

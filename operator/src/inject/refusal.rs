@@ -74,13 +74,15 @@ pub enum Refusal {
     /// The pod has no network of its own.
     #[error(
         "the pod has hostNetwork: true, where the sidecar's ports {} to {} would be the node's, and two agents on one node would collide; remove hostNetwork from the pod template",
-        pod::port::API, pod::port::PEERS
+        pod::port::API,
+        pod::port::PEERS
     )]
     HostNetwork,
     /// A container listens where the sidecar does.
     #[error(
         "the container {container:?} declares port {port}, and ports {} to {} are the sidecar's; let it listen on another port",
-        pod::port::API, pod::port::PEERS
+        pod::port::API,
+        pod::port::PEERS
     )]
     PortTaken {
         /// The container.
@@ -91,7 +93,8 @@ pub enum Refusal {
     /// A container has the sidecar's name and isn't it.
     #[error(
         "the pod already has a container named {:?} that is not this engine's sidecar; rename it, or, if the pod was copied from an injected one, remove the container and the annotation {}: the injection adds both",
-        pod::CONTAINER, labels::STATUS
+        pod::CONTAINER,
+        labels::STATUS
     )]
     ContainerTaken,
     /// A volume has the name of one of the sidecar's.

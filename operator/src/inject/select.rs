@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
 use super::container::MESH;
+use super::injection::Injection;
 use super::marks::Status;
 use super::refusal::Refusal;
 use super::sidecar::Sidecar;
@@ -45,21 +46,6 @@ impl Skip {
     }
 }
 
-/// Everything that the patch needs to know.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Injection {
-    /// The engine's name.
-    pub engine: String,
-    /// The class.
-    pub class: String,
-    /// The newest command version that the application understands.
-    pub version: u32,
-    /// The application's container.
-    pub application: String,
-    /// What to inject.
-    pub sidecar: Sidecar,
-}
-
 /// Decides about a pod that is to be created in `namespace`, whose engines are `engines`.
 pub fn select<E: Borrow<DecisionEngine>>(
     pod: &Pod,
@@ -82,11 +68,7 @@ pub fn select<E: Borrow<DecisionEngine>>(
     }
 }
 
-fn of_engine(
-    pod: &Pod,
-    engine: &DecisionEngine,
-    installed: &Sidecar,
-) -> Result<Option<Injection>, Refusal> {
+fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<Option<Injection>, Refusal> {
     let spec = pod.spec.clone().unwrap_or_default();
     let agent = class(pod, engine)?;
     if has_container(&spec) {
@@ -139,7 +121,12 @@ fn application<'a>(
         (None, _) => Err(Refusal::ContainerNotNamed { engine, class, containers }),
         (Some(wanted), candidates) => {
             let found = candidates.iter().find(|container| container.name == *wanted).copied();
-            found.ok_or_else(|| Refusal::NoSuchContainer { engine, class, wanted: wanted.clone(), containers })
+            found.ok_or_else(|| Refusal::NoSuchContainer {
+                engine,
+                class,
+                wanted: wanted.clone(),
+                containers,
+            })
         }
     }
 }

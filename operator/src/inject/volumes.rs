@@ -46,8 +46,10 @@ pub fn of_application() -> VolumeMount {
 }
 
 fn empty(name: &str, limit: &str) -> Volume {
-    let source =
-        EmptyDirVolumeSource { size_limit: Some(Quantity(limit.to_owned())), ..EmptyDirVolumeSource::default() };
+    let source = EmptyDirVolumeSource {
+        size_limit: Some(Quantity(limit.to_owned())),
+        ..EmptyDirVolumeSource::default()
+    };
     Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
 }
 
