@@ -8,9 +8,30 @@
 //!        └────────────── Handle ◀──────────────────┘  journal, dedup window, outcomes, digest
 //! ```
 //!
-//! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine).
+//! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
+//! around it: [`config`], [`shutdown`], [`metrics`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
+//! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
+//! [`replicate`], [`heartbeat`], [`serve`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
+pub mod agent;
+pub mod answer;
+pub mod api;
 pub mod app;
+pub mod barrier;
+pub mod config;
+pub mod follow;
+pub mod health;
+pub mod heartbeat;
+pub mod intake;
 pub mod life;
 pub mod log;
+pub mod metrics;
+pub mod problem;
+pub mod propose;
+pub mod readiness;
 pub mod replica;
+pub mod replicate;
+pub mod run;
+pub mod serve;
+pub mod shutdown;
+pub mod status;

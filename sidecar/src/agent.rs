@@ -1,0 +1,227 @@
+//! The agent as its doors see it: what belongs to the pod, the document, the shutdown, and, once there is one, the engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use decree_wire::document::{Class, Document, Mode};
+use decree_wire::heartbeat::Trouble;
+use decree_wire::position::EngineName;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::barrier;
+use crate::config::Pod;
+use crate::config::document::Documents;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::propose::{self, Proposer};
+use crate::readiness::{self, Facts};
+use crate::replica::{self, Application, Progress};
+use crate::shutdown::{self, Door, Phase};
+
+/// What there is once the document is known: the log that orders and the replica that applies.
+#[derive(Debug)]
+pub struct Engine {
+    /// Whose log it is.
+    pub name: EngineName,
+    /// This agent's class.
+    pub class: String,
+    /// What orders.
+    pub log: Arc<dyn Log>,
+    /// What applies.
+    pub replica: replica::Handle,
+    /// Takes proposals.
+    pub proposer: Proposer,
+    /// Takes barriers.
+    pub barriers: barrier::Handle,
+}
+
+/// What every door shares. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Agent(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pod: Pod,
+    documents: Documents,
+    shutdown: shutdown::Handle,
+    metrics: Metrics,
+    engine: watch::Sender<Option<Arc<Engine>>>,
+    heartbeats: watch::Sender<Heartbeats>,
+    was_ready: AtomicBool,
+}
+
+/// How publishing heartbeats goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heartbeats {
+    /// The last one that the orderer took; none before the first.
+    pub sequence: Option<u64>,
+    /// Why the last one was not taken.
+    pub trouble: Option<String>,
+}
+
+impl Agent {
+    /// An agent without an engine yet.
+    #[must_use]
+    pub fn new(pod: Pod, documents: Documents, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner {
+            pod,
+            documents,
+            shutdown: shutdown::Handle::default(),
+            metrics,
+            engine: watch::Sender::new(None),
+            heartbeats: watch::Sender::default(),
+            was_ready: AtomicBool::new(false),
+        }))
+    }
+
+    /// What belongs to the pod.
+    #[must_use]
+    pub fn pod(&self) -> &Pod {
+        &self.0.pod
+    }
+
+    /// The process's shutdown.
+    #[must_use]
+    pub fn shutdown(&self) -> &shutdown::Handle {
+        &self.0.shutdown
+    }
+
+    /// The process's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The engine is there, or (`None`) gone for a moment, while its connection is made anew.
+    pub fn set_engine(&self, engine: Option<Arc<Engine>>) {
+        self.0.engine.send_replace(engine);
+    }
+
+    /// The engine, if it is there yet.
+    #[must_use]
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.0.engine.borrow().clone()
+    }
+
+    /// The engine, or what to tell a client.
+    ///
+    /// # Errors
+    /// With 503 and what is waited for.
+    pub fn engine_now(&self) -> Result<Arc<Engine>, Problem> {
+        self.engine().ok_or_else(|| match self.troubles().into_iter().next() {
+            Some(trouble) => Problem::troubled(&trouble),
+            None => Problem::unavailable("the replica is being opened; try again"),
+        })
+    }
+
+    /// The newest good document.
+    #[must_use]
+    pub fn document(&self) -> Option<Arc<Document>> {
+        self.0.documents.borrow().current.clone()
+    }
+
+    /// Follows the document.
+    #[must_use]
+    pub fn documents(&self) -> Documents {
+        self.0.documents.clone()
+    }
+
+    /// This agent's class in the newest good document, or why there is none.
+    ///
+    /// # Errors
+    /// In words for a person.
+    pub fn class(&self) -> Result<Class, String> {
+        class(&self.0.documents.borrow(), self.0.pod.class.as_deref())
+    }
+
+    /// Whether a proposal at that door is taken now.
+    ///
+    /// # Errors
+    /// When the agent is ending.
+    pub fn accepts(&self, door: Door) -> Result<(), propose::Error> {
+        let application = self
+            .engine()
+            .is_some_and(|engine| !matches!(engine.replica.progress().borrow().application, Application::Unwell(_)));
+        let accepts = self.0.shutdown.now().accepts(door, application, Instant::now());
+        if accepts { Ok(()) } else { Err(propose::Error::Draining) }
+    }
+
+    /// Why it is not ready; empty when it is.
+    #[must_use]
+    pub fn unready(&self) -> Vec<Trouble> {
+        let troubles = self.with_facts(|facts, _| readiness::unready(facts));
+        let ready = troubles.is_empty();
+        if self.0.was_ready.swap(ready, Ordering::Relaxed) != ready {
+            tracing::info!(ready, why = ?troubles.iter().map(|t| &t.message).collect::<Vec<_>>(), "readiness changed");
+        }
+        troubles
+    }
+
+    /// All that a person should know; empty when all is well.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.with_facts(readiness::troubles)
+    }
+
+    /// Where the shutdown is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.0.shutdown.now().phase
+    }
+
+    /// Where the replica is; none before there is one.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        self.engine().map(|engine| engine.replica.progress().borrow().clone())
+    }
+
+    /// How publishing heartbeats goes.
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.0.heartbeats.borrow().clone()
+    }
+
+    /// A heartbeat was taken, or not.
+    pub fn heartbeat_ended(&self, sequence: u64, result: Result<(), String>) {
+        self.0.heartbeats.send_modify(|state| match result {
+            Ok(()) => *state = Heartbeats { sequence: Some(sequence), trouble: None },
+            Err(trouble) => state.trouble = Some(trouble),
+        });
+    }
+
+    fn with_facts<T>(&self, judge: impl FnOnce(Facts<'_>, Option<&str>) -> T) -> T {
+        let documents = self.0.documents.borrow().clone();
+        let class = class(&documents, self.0.pod.class.as_deref());
+        let progress = self.progress();
+        let facts = Facts {
+            phase: self.phase(),
+            document: class.as_ref().map(drop).map_err(String::as_str),
+            progress: progress.as_ref(),
+        };
+        judge(facts, documents.trouble.as_deref())
+    }
+}
+
+fn class(state: &crate::config::document::State, name: Option<&str>) -> Result<Class, String> {
+    let Some(document) = &state.current else {
+        return Err(state.trouble.clone().unwrap_or_else(|| "there is no document yet".into()));
+    };
+    document.class(name).cloned().ok_or_else(|| {
+        let classes: Vec<_> = document.classes.iter().map(|class| class.name.as_str()).collect();
+        format!(
+            "engine {} has no class {:?}, only {}; correct the pod's label decree.dev/class",
+            document.engine,
+            name.unwrap_or_default(),
+            classes.join(", ")
+        )
+    })
+}
+
+/// Whether the class replicates HTTP requests.
+#[must_use]
+pub fn replicates(class: &Class) -> bool {
+    matches!(class.mode, Mode::Replicate { .. })
+}

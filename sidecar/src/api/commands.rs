@@ -1,0 +1,63 @@
+//! `POST /v1/commands` and `GET /v1/commands/{id}`.
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use decree_wire::position::Position;
+use decree_wire::proposal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Door, event, prefer};
+use crate::answer::respond;
+use crate::problem::Problem;
+use crate::propose::Whereabouts;
+use crate::shutdown;
+
+/// Proposes the body, and waits for what the client prefers.
+pub(super) async fn propose(State(door): State<Door>, request: Request) -> Result<Response, Problem> {
+    door.agent.accepts(shutdown::Door::Local)?;
+    let engine = door.agent.engine_now()?;
+    let (parts, body) = request.into_parts();
+    let wait = prefer::wait(&parts.headers);
+    let taken = door.intake.read(&parts.headers, body).await?;
+    let command = proposal::from_http(&parts.headers, taken.bytes.clone())?;
+    let answer = engine.proposer.propose(command, wait).await?;
+    Ok(respond(answer))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    source: Option<String>,
+}
+
+/// Where a command is.
+#[derive(Serialize)]
+pub(super) struct Where {
+    id: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<Position>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Map<String, Value>>,
+}
+
+/// Where the command of that id is, as far as this agent knows.
+pub(super) async fn whereabouts(
+    State(door): State<Door>,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+) -> Result<Json<Where>, Problem> {
+    let engine = door.agent.engine_now()?;
+    let found = engine.proposer.whereabouts(id.clone(), which.source)?;
+    Ok(Json(match found {
+        Whereabouts::Unknown => Where { id, state: "unknown", position: None, outcome: None },
+        Whereabouts::Ordered(position) => Where { id, state: "ordered", position: Some(position), outcome: None },
+        Whereabouts::Applied(known) => Where {
+            id,
+            state: "applied",
+            position: Some(known.position),
+            outcome: known.outcome.as_ref().map(event::outcome),
+        },
+    }))
+}

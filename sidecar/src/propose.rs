@@ -1,0 +1,339 @@
+//! A command's way to its answer: known already, or appended to the log and waited for until it is applied here.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use decree_wire::command::{Command, Identity, engine_source};
+use decree_wire::heartbeat::{State, Trouble};
+use decree_wire::position::{EngineName, Position};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use crate::app::Outcome;
+use crate::log::{self, Log, NewEntry};
+use crate::metrics::{Metrics, Proposed};
+use crate::replica::{self, Known, Resolution};
+
+/// How many commands may be outstanding. (How many bytes of them, the intake decides.)
+pub const OUTSTANDING: usize = 512;
+/// A payload's limit: what brokers take by default, less the room for headers.
+pub const MAX_PAYLOAD: usize = (1 << 20) - (16 << 10);
+/// How long a proposer waits if it does not say.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait that may be asked for.
+pub const MAX_WAIT: Duration = Duration::from_secs(300);
+/// So many of this agent's own commands are remembered as ordered while they are not yet applied.
+const REMEMBERED: usize = 4096;
+
+/// What a proposer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it is applied here, so long.
+    Applied(Duration),
+    /// Until it is ordered and durable, so long.
+    Ordered(Duration),
+}
+
+impl Wait {
+    fn limit(self) -> Duration {
+        match self {
+            Self::Applied(limit) | Self::Ordered(limit) => limit.min(MAX_WAIT),
+        }
+    }
+}
+
+/// What a proposer is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The command's id: the client's own, or the one that was made up.
+    pub id: String,
+    /// Where the command stands.
+    pub position: Position,
+    /// The application's answer; none if only the order was waited for.
+    pub outcome: Option<Outcome>,
+    /// It was there already.
+    pub duplicate: bool,
+}
+
+/// Why there is no answer. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Too many at once.
+    #[error("{what} are outstanding at this agent already; try again in a moment")]
+    Busy {
+        /// Which bound was met.
+        what: &'static str,
+    },
+    /// Larger than the log takes.
+    #[error("the command is larger than the log takes: {0}; send less, or a reference to the data")]
+    TooLarge(String),
+    /// This agent is ending.
+    #[error("this agent is ending; send the command to another agent, under the same id")]
+    Draining,
+    /// This agent does not apply, so it could not answer.
+    #[error("this agent does not follow the log now: {}", .0.message)]
+    NotFollowing(Trouble),
+    /// Another command has the identity.
+    #[error("id {id:?} belongs to another command, at position {of}; use a new id for new content")]
+    Reused {
+        /// The id.
+        id: String,
+        /// Where that command stands.
+        of: Position,
+    },
+    /// It was applied, and its outcome was dropped since.
+    #[error("the command was applied at position {of}, and its outcome is no longer kept; do not send it again")]
+    Gone {
+        /// The id.
+        id: String,
+        /// Where it stands.
+        of: Position,
+    },
+    /// No replica delivers it.
+    #[error("the command stands at position {position} and is delivered to no application of this class: {why}")]
+    Void {
+        /// The id.
+        id: String,
+        /// Where it stands.
+        position: Position,
+        /// Why.
+        why: String,
+    },
+    /// Nobody can say whether it was ordered.
+    #[error("nobody can say yet whether the command was ordered ({why}); repeating it under id {id:?} is safe")]
+    NotOrdered {
+        /// The id.
+        id: String,
+        /// What is known.
+        why: String,
+    },
+    /// Ordered, and not yet applied here.
+    #[error("the command is ordered at position {position} and not yet applied here ({why}); repeating it under id {id:?} is safe")]
+    NotApplied {
+        /// The id.
+        id: String,
+        /// Where it stands.
+        position: Position,
+        /// What it waits for.
+        why: String,
+    },
+    /// It was not ordered.
+    #[error("the command was not ordered: {source}; repeating it under id {id:?} is safe")]
+    Log {
+        /// The id.
+        id: String,
+        /// What the log said.
+        source: log::Error,
+    },
+    /// The replica's store failed.
+    #[error("look the command up: {0}")]
+    Replica(#[from] replica::Error),
+}
+
+/// Where a command is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Not seen here: never proposed, on its way to the log, or longer ago than the dedup window.
+    Unknown,
+    /// Ordered by this agent and not yet applied here.
+    Ordered(Position),
+    /// Applied here.
+    Applied(Known),
+}
+
+/// Proposes commands for one engine.
+#[derive(Debug)]
+pub struct Proposer {
+    engine: EngineName,
+    version: u32,
+    log: Arc<dyn Log>,
+    replica: replica::Handle,
+    metrics: Metrics,
+    slots: Semaphore,
+    ordered: Mutex<VecDeque<(Identity, Position)>>,
+}
+
+impl Proposer {
+    /// A proposer that appends to `log` and is answered by `replica`. `version`: what this agent's application speaks.
+    #[must_use]
+    pub fn new(
+        engine: EngineName,
+        version: u32,
+        log: Arc<dyn Log>,
+        replica: replica::Handle,
+        metrics: Metrics,
+    ) -> Self {
+        let slots = Semaphore::new(OUTSTANDING);
+        Self { engine, version, log, replica, metrics, slots, ordered: Mutex::default() }
+    }
+
+    /// How many are outstanding.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        OUTSTANDING - self.slots.available_permits()
+    }
+
+    /// Proposes a command; made up are the id if there is none, the source, and what a sidecar adds.
+    ///
+    /// # Errors
+    /// As [`Error`] lists; after a 504 the same id may be proposed again.
+    pub async fn propose(&self, command: Command, wait: Wait) -> Result<Answer, Error> {
+        let begun = Instant::now();
+        let result = self.answer(command, wait, begun + wait.limit()).await;
+        self.metrics.proposed(proposed(&result), begun.elapsed());
+        result
+    }
+
+    async fn answer(&self, mut command: Command, wait: Wait, deadline: Instant) -> Result<Answer, Error> {
+        let size = command.payload.len();
+        if size > MAX_PAYLOAD {
+            return Err(Error::TooLarge(format!("{size} bytes, of {MAX_PAYLOAD} at most")));
+        }
+        let _slot = self.slots.try_acquire().map_err(|_| Error::Busy { what: "as many commands as may be" })?;
+        // An id that is made up here can't be known.
+        let named = command.id.is_some();
+        let identity = self.complete(&mut command);
+        if named && let Some(known) = self.replica.known(&identity)? {
+            return already(&command, identity.id, known);
+        }
+        self.following()?;
+        let position = self.append(command, &identity, deadline).await?;
+        match wait {
+            Wait::Ordered(_) => {
+                Ok(Answer { id: identity.id, position, outcome: None, duplicate: false })
+            }
+            Wait::Applied(_) => self.applied(identity.id, position, deadline).await,
+        }
+    }
+
+    /// Fills in what the client left out and what a sidecar adds.
+    fn complete(&self, command: &mut Command) -> Identity {
+        let id = command.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string()).clone();
+        let source = command.source.get_or_insert_with(|| engine_source(&self.engine)).clone();
+        let progress = self.replica.progress();
+        let progress = progress.borrow();
+        command.head = Some(progress.end.map_or(progress.next, |end| end.max(progress.next)));
+        command.version = Some(self.version);
+        Identity { source, id }
+    }
+
+    /// A halted replica would let every proposer wait in vain; one that waits does not know yet whose log this is.
+    fn following(&self) -> Result<(), Error> {
+        let progress = self.replica.progress();
+        let progress = progress.borrow();
+        match progress.state {
+            State::CatchingUp | State::Running | State::Draining => Ok(()),
+            State::Halted | State::Waiting => {
+                Err(Error::NotFollowing(progress.trouble.clone().unwrap_or_else(|| Trouble {
+                    reason: "WaitingForLog".into(),
+                    message: "the log was not found yet".into(),
+                })))
+            }
+        }
+    }
+
+    async fn append(&self, command: Command, identity: &Identity, deadline: Instant) -> Result<Position, Error> {
+        let id = || identity.id.clone();
+        let entry = NewEntry::Command(command);
+        match timeout_at(deadline, self.log.append(&entry)).await {
+            Ok(Ok(position)) => {
+                self.remember(identity.clone(), position);
+                Ok(position)
+            }
+            Ok(Err(log::Error::Unknown(why))) => Err(Error::NotOrdered { id: id(), why }),
+            Ok(Err(log::Error::TooLarge(why))) => Err(Error::TooLarge(why)),
+            Ok(Err(log::Error::Full)) => Err(Error::Busy { what: "as many commands as the log's queue holds" }),
+            Ok(Err(source)) => Err(Error::Log { id: id(), source }),
+            Err(_) => Err(Error::NotOrdered { id: id(), why: "the log did not answer in time".into() }),
+        }
+    }
+
+    async fn applied(&self, id: String, position: Position, deadline: Instant) -> Result<Answer, Error> {
+        let Ok(resolution) = timeout_at(deadline, self.replica.resolved(position)).await else {
+            return Err(Error::NotApplied { id, position, why: self.waiting_for() });
+        };
+        match resolution? {
+            Resolution::Applied { outcome } => {
+                Ok(Answer { id, position, outcome: Some(outcome), duplicate: false })
+            }
+            Resolution::Duplicate { of, outcome: Some(outcome) } => {
+                Ok(Answer { id, position: of, outcome: Some(outcome), duplicate: true })
+            }
+            Resolution::Duplicate { of, outcome: None } => Err(Error::Gone { id, of }),
+            Resolution::Forgotten => Err(Error::Gone { id, of: position }),
+            Resolution::Reused { of } => Err(Error::Reused { id, of }),
+            Resolution::Void(why) => Err(Error::Void { id, position, why }),
+            Resolution::Passed => {
+                // The log returned a position at which no command stands: it is not the log that is followed.
+                Err(Error::NotOrdered { id, why: format!("no command stands at position {position}") })
+            }
+            Resolution::Halted(trouble) => Err(Error::NotApplied { id, position, why: trouble.message }),
+            Resolution::TooManyWaiters => {
+                Err(Error::NotApplied { id, position, why: "too many wait for an outcome here".into() })
+            }
+        }
+    }
+
+    fn waiting_for(&self) -> String {
+        let progress = self.replica.progress();
+        let progress = progress.borrow();
+        match &progress.trouble {
+            Some(trouble) => trouble.message.clone(),
+            None => format!("this agent goes on at position {}", progress.next),
+        }
+    }
+
+    /// Where the command of that identity is, as far as this agent knows.
+    ///
+    /// # Errors
+    /// If the replica's store can't be read.
+    pub fn whereabouts(&self, id: String, source: Option<String>) -> Result<Whereabouts, Error> {
+        let identity = Identity { source: source.unwrap_or_else(|| engine_source(&self.engine)), id };
+        // Looked up first: a command that is applied between the two look-ups is then found in the second.
+        let ordered = self.lock().iter().rev().find(|(own, _)| *own == identity).map(|(_, position)| *position);
+        Ok(match (self.replica.known(&identity)?, ordered) {
+            (Some(known), _) => Whereabouts::Applied(known),
+            (None, Some(position)) => Whereabouts::Ordered(position),
+            (None, None) => Whereabouts::Unknown,
+        })
+    }
+
+    fn remember(&self, identity: Identity, position: Position) {
+        let next = self.replica.progress().borrow().next;
+        let mut ordered = self.lock();
+        while ordered.front().is_some_and(|(_, old)| *old < next) || ordered.len() >= REMEMBERED {
+            ordered.pop_front();
+        }
+        ordered.push_back((identity, position));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Identity, Position)>> {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn already(command: &Command, id: String, known: Known) -> Result<Answer, Error> {
+    let of = known.position;
+    if known.fingerprint != command.fingerprint() {
+        return Err(Error::Reused { id, of });
+    }
+    match known.outcome {
+        Some(outcome) => Ok(Answer { id, position: of, outcome: Some(outcome), duplicate: true }),
+        None => Err(Error::Gone { id, of }),
+    }
+}
+
+fn proposed(result: &Result<Answer, Error>) -> Proposed {
+    match result {
+        Ok(Answer { duplicate: true, .. }) => Proposed::Duplicate,
+        Ok(Answer { outcome: Some(_), .. }) => Proposed::Applied,
+        Ok(Answer { outcome: None, .. }) => Proposed::Ordered,
+        Err(Error::NotOrdered { .. } | Error::NotApplied { .. }) => Proposed::Unknown,
+        Err(Error::Busy { .. }) => Proposed::OverQuota,
+        Err(Error::Draining | Error::NotFollowing(_) | Error::Log { .. } | Error::Replica(_)) => Proposed::Unavailable,
+        Err(Error::TooLarge(_) | Error::Reused { .. } | Error::Gone { .. } | Error::Void { .. }) => {
+            Proposed::Refused
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Readiness: whether this agent should get traffic, and if not, why. Pure.
+
+use decree_wire::heartbeat::{State, Trouble};
+
+use crate::replica::{Application, Progress};
+use crate::shutdown::Phase;
+
+/// What is known about an agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Where the shutdown is.
+    pub phase: Phase,
+    /// Whether there is a good document with this agent's class in it.
+    pub document: Result<(), &'a str>,
+    /// The replica; none before one could be opened.
+    pub progress: Option<&'a Progress>,
+}
+
+/// Why the agent is not ready; empty when it is.
+///
+/// Nothing that all agents share counts: with Kafka away an agent that was ready stays so, and local reads go on.
+#[must_use]
+pub fn unready(facts: Facts<'_>) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    if facts.phase != Phase::Running {
+        troubles.push(trouble("Draining", "this agent is ending"));
+    }
+    let Some(progress) = facts.progress else {
+        troubles.push(waiting(facts.document));
+        return troubles;
+    };
+    troubles.extend(unserving(progress));
+    if let Some(unwell) = application(progress) {
+        troubles.push(unwell);
+    }
+    troubles.dedup();
+    troubles
+}
+
+/// Why nothing may be answered from the application: it does not stand where the log says, or nobody knows.
+#[must_use]
+pub fn unserving(progress: &Progress) -> Option<Trouble> {
+    let told = |or: Trouble| Some(progress.trouble.clone().unwrap_or(or));
+    match progress.state {
+        State::Halted => told(trouble("Halted", "this agent has stopped applying")),
+        State::Waiting | State::CatchingUp | State::Running | State::Draining if !progress.reached => {
+            told(behind(progress))
+        }
+        State::Waiting | State::CatchingUp | State::Running | State::Draining => None,
+    }
+}
+
+/// Everything that a person should know, ready or not; empty when all is well.
+#[must_use]
+pub fn troubles(facts: Facts<'_>, stale_document: Option<&str>) -> Vec<Trouble> {
+    let mut troubles = unready(facts);
+    let mut add = |more: Trouble| {
+        if !troubles.contains(&more) {
+            troubles.push(more);
+        }
+    };
+    if let Some(progress) = facts.progress {
+        progress.trouble.iter().cloned().for_each(&mut add);
+        if let Application::Overdue(overdue) = &progress.application {
+            add(overdue.clone());
+        }
+    }
+    if let (Some(fault), Ok(())) = (stale_document, facts.document) {
+        add(trouble("DocumentRefused", &format!("{fault}; the last good one is followed")));
+    }
+    troubles
+}
+
+fn waiting(document: Result<(), &str>) -> Trouble {
+    match document {
+        Ok(()) => trouble("Starting", "the replica is being opened"),
+        Err(why) => trouble("WaitingForDocument", why),
+    }
+}
+
+fn behind(progress: &Progress) -> Trouble {
+    match progress.start_head {
+        Some(head) => trouble(
+            "CatchingUp",
+            &format!("goes on at position {}; {head} was the next one when it started", progress.next),
+        ),
+        None => trouble("WaitingForLog", "the log could not be asked yet how long it is"),
+    }
+}
+
+/// Overdue is no reason: the application may be at work on a long command, and reads may go on.
+fn application(progress: &Progress) -> Option<Trouble> {
+    match &progress.application {
+        Application::Healthy | Application::Overdue(_) => None,
+        Application::Unwell(unwell) => Some(unwell.clone()),
+        Application::Unknown => {
+            Some(trouble("WaitingForApplication", "the application's health is not known yet"))
+        }
+    }
+}
+
+fn trouble(reason: &str, message: &str) -> Trouble {
+    Trouble { reason: reason.into(), message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use decree_wire::position::Position;
+
+    use super::*;
+
+    fn well() -> Progress {
+        Progress {
+            state: State::Running,
+            reached: true,
+            application: Application::Healthy,
+            ..Progress::default()
+        }
+    }
+
+    fn reasons(phase: Phase, progress: Option<&Progress>) -> Vec<String> {
+        unready(Facts { phase, document: Ok(()), progress }).into_iter().map(|t| t.reason).collect()
+    }
+
+    #[test]
+    fn ready_once_the_head_of_the_start_was_reached() {
+        assert!(reasons(Phase::Running, Some(&well())).is_empty());
+        let behind = Progress {
+            state: State::CatchingUp,
+            reached: false,
+            start_head: Some(Position(9)),
+            ..well()
+        };
+        assert_eq!(reasons(Phase::Running, Some(&behind)), ["CatchingUp"]);
+    }
+
+    #[test]
+    fn what_all_share_makes_nobody_unready() {
+        let away = Progress { trouble: Some(trouble("LogUnreachable", "…")), lag: None, end: None, ..well() };
+        assert!(reasons(Phase::Running, Some(&away)).is_empty());
+        let facts = Facts { phase: Phase::Running, document: Ok(()), progress: Some(&away) };
+        assert_eq!(troubles(facts, Some("no JSON")).len(), 2, "but it is said");
+    }
+
+    #[test]
+    fn what_is_this_agents_own_does() {
+        let halted = Progress { state: State::Halted, trouble: Some(trouble("InDoubt", "…")), ..well() };
+        assert_eq!(reasons(Phase::Running, Some(&halted)), ["InDoubt"]);
+        let unwell = Progress { application: Application::Unwell(trouble("ApplicationUnreachable", "…")), ..well() };
+        assert_eq!(reasons(Phase::Running, Some(&unwell)), ["ApplicationUnreachable"]);
+        let overdue = Progress { application: Application::Overdue(trouble("Overdue", "…")), ..well() };
+        assert!(reasons(Phase::Running, Some(&overdue)).is_empty());
+        assert_eq!(reasons(Phase::Draining, Some(&well())), ["Draining"]);
+        assert_eq!(reasons(Phase::Running, None), ["Starting"]);
+    }
+}

@@ -1,0 +1,1 @@
+//! The process on one page: its tasks, their owners, and the order in which it ends.
