@@ -1,0 +1,81 @@
+//! A validated engine: what every step after `validate` reads instead of the raw spec.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use decree_wire::document::Mode;
+use decree_wire::position::EngineName;
+use decree_wire::settings::{ClassSettings, Dedup, Settings};
+
+/// An engine that can be provisioned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// Namespace and name.
+    pub name: EngineName,
+    /// `metadata.uid`: what owns the engine's objects.
+    pub uid: String,
+    /// Its topics.
+    pub kafka: Kafka,
+    /// At least one, names unique.
+    pub classes: Vec<Class>,
+    /// How often each sidecar says where it is.
+    pub heartbeat: Duration,
+    /// So many missed in a row, and an agent is suspect.
+    pub suspect_after: u32,
+}
+
+/// The engine's topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// `host:port`, at least one.
+    pub servers: Vec<String>,
+    /// Copies of each topic.
+    pub replication: i32,
+    /// The log's name.
+    pub topic: String,
+    /// The heartbeats topic's name.
+    pub heartbeats: String,
+    /// The user's own settings of the log.
+    pub config: BTreeMap<String, String>,
+}
+
+/// An agent class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// The application's port.
+    pub port: u16,
+    /// The path that says that the application is well.
+    pub health_path: Option<String>,
+    /// When an agent without an answer is overdue.
+    pub overdue_after: Duration,
+    /// How commands reach the application.
+    pub mode: Mode,
+    /// The Service that leads to the class' sidecars.
+    pub service: Option<Service>,
+    /// What goes into the log's settings entry.
+    pub settings: ClassSettings,
+}
+
+/// The Service of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Engine {
+    /// The settings entry that a new log of this engine begins with.
+    #[must_use]
+    pub fn settings(&self, cluster: &str) -> Settings {
+        Settings {
+            engine: self.name.clone(),
+            cluster: cluster.to_owned(),
+            dedup: Dedup::default(),
+            classes: self.classes.iter().map(|class| (class.name.clone(), class.settings)).collect(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Topics in memory: for tests, with what a person or an outage can do to them from outside.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use decree_wire::settings::Settings;
+
+use super::{Error, NewTopic, Scan, Topic, Topics};
+
+/// A cluster that forgets all at the end of the test.
+#[derive(Debug, Default)]
+pub struct MemoryTopics {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    made: u64,
+    away: bool,
+    topics: BTreeMap<String, (Topic, Vec<Option<Settings>>)>,
+}
+
+impl MemoryTopics {
+    /// From now on nothing answers, or everything does again.
+    pub fn set_away(&self, away: bool) {
+        self.state().away = away;
+    }
+
+    /// Somebody deletes the topic.
+    pub fn delete(&self, name: &str) {
+        self.state().topics.remove(name);
+    }
+
+    /// A plain client appends a command.
+    pub fn append_command(&self, name: &str) {
+        if let Some((_, records)) = self.state().topics.get_mut(name) {
+            records.push(None);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answering(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.state();
+        if state.away { Err(Error::Unreachable("ask memory: it is away".into())) } else { Ok(state) }
+    }
+}
+
+fn found<'a>(state: &'a mut State, name: &str) -> Result<&'a mut (Topic, Vec<Option<Settings>>), Error> {
+    state.topics.get_mut(name).ok_or_else(|| Error::Missing(name.to_owned()))
+}
+
+#[async_trait]
+impl Topics for MemoryTopics {
+    async fn brokers(&self) -> Result<usize, Error> {
+        self.answering().map(|_| 3)
+    }
+
+    async fn topic(&self, name: &str) -> Result<Option<Topic>, Error> {
+        Ok(self.answering()?.topics.get(name).map(|(topic, _)| topic.clone()))
+    }
+
+    async fn create(&self, name: &str, topic: &NewTopic) -> Result<Topic, Error> {
+        let mut state = self.answering()?;
+        if state.topics.contains_key(name) {
+            return Err(Error::Exists(name.to_owned()));
+        }
+        state.made += 1;
+        let NewTopic { replication, config } = topic.clone();
+        let topic = Topic { id: format!("id-{}", state.made), partitions: 1, replication, config };
+        state.topics.insert(name.to_owned(), (topic.clone(), Vec::new()));
+        Ok(topic)
+    }
+
+    async fn set_config(&self, name: &str, entries: &BTreeMap<String, String>) -> Result<(), Error> {
+        let mut state = self.answering()?;
+        let (topic, _) = found(&mut state, name)?;
+        topic.config.extend(entries.clone());
+        Ok(())
+    }
+
+    async fn scan(&self, name: &str, id: &str, from: Option<u64>) -> Result<Scan, Error> {
+        let mut state = self.answering()?;
+        let (topic, records) = found(&mut state, name)?;
+        if topic.id != id {
+            return Err(Error::Replaced(name.to_owned()));
+        }
+        let from = usize::try_from(from.unwrap_or(0)).unwrap_or(usize::MAX);
+        Ok(match records.iter().skip(from).flatten().next() {
+            Some(settings) => Scan::Settings(Box::new(settings.clone())),
+            None => Scan::None { empty: records.is_empty() },
+        })
+    }
+
+    async fn append_settings(&self, name: &str, settings: &Settings) -> Result<(), Error> {
+        let mut state = self.answering()?;
+        found(&mut state, name)?.1.push(Some(settings.clone()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite;
+    use super::*;
+
+    #[tokio::test]
+    async fn passes_the_suite() {
+        suite::all(&MemoryTopics::default(), "suite").await;
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_is_made_again_is_another() {
+        let topics = MemoryTopics::default();
+        let new = NewTopic { replication: 1, config: BTreeMap::new() };
+        let first = topics.create("t", &new).await.unwrap();
+        topics.append_command("t");
+        assert_eq!(topics.scan("t", &first.id, None).await, Ok(Scan::None { empty: false }));
+        topics.delete("t");
+        assert_eq!(topics.topic("t").await, Ok(None));
+        assert_ne!(topics.create("t", &new).await.unwrap().id, first.id);
+        topics.set_away(true);
+        assert_eq!(topics.brokers().await.unwrap_err().reason(), "KafkaUnreachable");
+    }
+}

@@ -1,0 +1,73 @@
+//! What every adapter of the topics port does alike, as assertions.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)] // it is a test, wherever it is compiled
+
+use std::collections::BTreeMap;
+
+use decree_wire::position::EngineName;
+use decree_wire::settings::{Dedup, Settings};
+
+use super::{Error, NewTopic, Scan, Topic, Topics};
+
+/// The topics that [`all`] makes; none may exist before.
+#[must_use]
+pub fn names(prefix: &str) -> [String; 2] {
+    ["config", "settings"].map(|name| format!("{prefix}-{name}"))
+}
+
+/// Runs every promise against an adapter. Panics at the first that is broken.
+pub async fn all(topics: &dyn Topics, prefix: &str) {
+    let [config, settings] = names(prefix);
+    assert!(topics.brokers().await.unwrap() >= 1);
+    a_topic_is_made_once_and_configured(topics, &config).await;
+    the_first_settings_entry_is_found(topics, &settings).await;
+}
+
+async fn a_topic_is_made_once_and_configured(topics: &dyn Topics, name: &str) {
+    assert_eq!(topics.topic(name).await, Ok(None));
+    let missing = topics.set_config(name, &entries([("retention.ms", "1")])).await;
+    assert_eq!(missing, Err(Error::Missing(name.to_owned())));
+    let made = made(topics, name).await;
+    assert_eq!((made.partitions, made.replication), (1, 1));
+    assert_eq!(topics.topic(name).await.unwrap().as_ref(), Some(&made), "described as it was made");
+    let again = topics.create(name, &new()).await;
+    assert_eq!(again, Err(Error::Exists(name.to_owned())), "a topic is never made twice");
+
+    topics.set_config(name, &entries([("retention.ms", "7200000")])).await.unwrap();
+    let config = topics.topic(name).await.unwrap().unwrap().config;
+    assert_eq!(config.get("retention.ms").map(String::as_str), Some("7200000"));
+    assert_eq!(config.get("retention.bytes").map(String::as_str), Some("12345"), "others stay");
+}
+
+async fn the_first_settings_entry_is_found(topics: &dyn Topics, name: &str) {
+    let made = made(topics, name).await;
+    assert_eq!(topics.scan(name, &made.id, None).await, Ok(Scan::None { empty: true }));
+    topics.append_settings(name, &settings("first")).await.unwrap();
+    topics.append_settings(name, &settings("second")).await.unwrap();
+    let found = topics.scan(name, &made.id, None).await;
+    assert_eq!(found, Ok(Scan::Settings(Box::new(settings("first")))));
+    let later = topics.scan(name, &made.id, Some(2)).await;
+    assert_eq!(later, Ok(Scan::None { empty: false }), "an end is not an empty log");
+    let other = topics.scan(name, "bm90IHRoaXMgb25lIQ", None).await;
+    assert_eq!(other, Err(Error::Replaced(name.to_owned())), "another incarnation is not read");
+}
+
+async fn made(topics: &dyn Topics, name: &str) -> Topic {
+    topics.create(name, &new()).await.unwrap()
+}
+
+fn new() -> NewTopic {
+    NewTopic { replication: 1, config: entries([("retention.ms", "3600000"), ("retention.bytes", "12345")]) }
+}
+
+fn entries<const N: usize>(entries: [(&str, &str); N]) -> BTreeMap<String, String> {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn settings(name: &str) -> Settings {
+    Settings {
+        engine: EngineName { namespace: "suite".into(), name: name.into() },
+        cluster: "cluster".into(),
+        dedup: Dedup::default(),
+        classes: BTreeMap::new(),
+    }
+}
