@@ -47,6 +47,7 @@ pub struct App {
     pub health: Option<Health>,
     /// No answer to a delivery for so long, and the agent is reported overdue; the delivery goes on.
     #[serde(default = "default_overdue_after")]
+    #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')")
         .message("app.overdueAfter must be a duration from 1s to 24h, as 30s"))]
     pub overdue_after: Duration,
@@ -70,7 +71,7 @@ pub struct Health {
 #[serde(rename_all = "camelCase")]
 pub struct Replicate {
     /// Which requests change the application's state. All others pass straight through to the local application.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 32))]
     pub rules: Vec<crate::engine::agents::Rule>, // by its path: the derive brings a `Rule` of its own
     /// How requests that match no rule are answered, if the client does not say (`Decree-Read`).
     #[serde(default)]
@@ -84,13 +85,9 @@ pub struct Replicate {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// HTTP methods, in upper case.
-    #[schemars(length(min = 1, max = 16))]
-    #[x_kube(
-        merge_strategy = ListMerge::Set,
-        validation = Rule::new("self.all(m, size(m) <= 32 && m.matches('^[A-Z][A-Z-]*$'))")
-            .message("methods are written in upper case, as PUT")
-    )]
+    /// HTTP methods, in upper case, as PUT.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 20), pattern(r"^[A-Z][A-Z-]*$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub methods: Vec<String>,
     /// The request's path begins with this, at a segment's border.
     #[schemars(length(min = 1, max = 1024))]

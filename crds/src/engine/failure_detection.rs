@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct FailureDetection {
     /// How often each sidecar says where it is.
     #[serde(default = "default_heartbeat")]
+    #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('100ms') && duration(self) <= duration('1m')")
         .message("failureDetection.heartbeat must be a duration from 100ms to 1m, as 1s"))]
     pub heartbeat: Duration,

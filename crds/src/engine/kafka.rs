@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// `host:port` of one or more brokers, as pods and the operator reach them.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 262)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("self.all(s, size(s) <= 262 && s.matches('^([[][0-9a-fA-F:.]+[]]|[A-Za-z0-9._-]+):[0-9]{1,5}$'))")
+        validation = Rule::new("self.all(s, s.matches('^([[][0-9a-fA-F:.]+[]]|[A-Za-z0-9._-]+):[0-9]{1,5}$'))")
             .message("each of bootstrapServers must be host:port without a scheme, as kafka-0.kafka:9092")
     )]
     pub bootstrap_servers: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Topic {
     /// Further settings of the topic, as Kafka names them. Those that the order depends on are Decree's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("!self.exists(k, k in ['cleanup.policy', 'retention.ms', 'retention.bytes', 'unclean.leader.election.enable', 'message.timestamp.type'])")
+    #[x_kube(validation = Rule::new("!('cleanup.policy' in self) && !('retention.ms' in self) && !('retention.bytes' in self) && !('unclean.leader.election.enable' in self) && !('message.timestamp.type' in self)")
         .message("cleanup.policy, retention.ms, retention.bytes, unclean.leader.election.enable and message.timestamp.type of the log are kept by Decree, since another value could lose or reorder entries; remove them from topic.config"))]
     pub config: BTreeMap<String, String>,
 }
