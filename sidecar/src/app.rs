@@ -1,6 +1,7 @@
 //! The application: a port. It is sent one delivery at a time and knows nothing of logs.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +29,9 @@ pub trait App: Send + Sync + fmt::Debug {
 
     /// Whether the application says that it is well, within a limit.
     async fn healthy(&self) -> Result<(), Unwell>;
+
+    /// No answer to a delivery for so long, and the agent is reported overdue. The delivery goes on.
+    fn overdue_after(&self) -> Duration;
 }
 
 /// Which connection it is.

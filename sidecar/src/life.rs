@@ -18,6 +18,9 @@ pub trait Life: Send + Sync + fmt::Debug {
     /// MUST answer equal incarnations only for one and the same life. MUST be cheap: it is asked at each connect and
     /// before each read that passes through.
     fn current(&self) -> Result<Option<Incarnation>, Error>;
+
+    /// The boot that this process runs in: what was only in the page cache of another one may be lost.
+    fn boot(&self) -> Result<String, Error>;
 }
 
 /// A life of the application: the machine's boot, and the sockets that listen on its port.
@@ -27,6 +30,14 @@ pub struct Incarnation {
     pub boot: String,
     /// The inodes of all sockets that listen on the application's port; unique within a boot.
     pub listeners: BTreeSet<u32>,
+}
+
+impl Incarnation {
+    /// A life that can't be seen: no other one is it.
+    #[must_use]
+    pub fn unseen() -> Self {
+        Self { boot: String::new(), listeners: BTreeSet::new() }
+    }
 }
 
 impl fmt::Display for Incarnation {

@@ -1,83 +1,83 @@
 //! The replica: follows the log, applies each entry to the application once and in order, and remembers where it is.
 //!
 //! ```text
-//!   origin (incarnation, last record, first settings) ─▶ reader ─▶ step (pure) ─▶ deliver ─▶ store (one batch)
+//!   origin (incarnation, last entry, first settings) ─▶ follow ─▶ step (pure) ─▶ deliver ─▶ store (one batch)
 //!                                                                                              │
-//!        Handle ◀── known, resolved, progress ◀────────────────────────────────────────────────┘
+//!        Handle ◀── known, resolved, progress ◀── board (progress, ledger of waiters) ◀────────┘
 //! ```
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use decree_wire::position::{EngineName, Incarnation};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::app::end::Way;
 use crate::life::Life;
+use crate::life::verdict::{Standing, Verdict, verdict};
 use crate::log::Log;
 
+mod board;
+mod config;
+mod deliver;
+mod digest;
+mod follow;
+mod halt;
 mod handle;
+mod ledger;
+mod origin;
 mod progress;
 mod resolution;
+mod rows;
+mod step;
+mod store;
+mod trouble;
+mod watch;
 
+use board::Board;
+use deliver::Courier;
+use follow::Follower;
+use store::{Left, Store};
+
+pub use config::{Config, Observer, Timing};
 pub use handle::Handle;
 pub use progress::{Application, Counts, Progress};
 pub use resolution::{Known, Resolution};
-
-/// What a replica is told when it is made.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Whose log is followed.
-    pub engine: EngineName,
-    /// The uid of the cluster's `kube-system` namespace.
-    pub cluster: String,
-    /// The agent class.
-    pub class: String,
-    /// Whether the class replicates HTTP requests: a command that is none is void there.
-    pub replicates: bool,
-    /// The folder of the journal and the dedup window.
-    pub state: PathBuf,
-    /// The log's incarnation as the operator has it in the document; none until it is known. The replica waits for it.
-    pub expected: watch::Receiver<Option<Incarnation>>,
-}
-
-/// Why a replica could not be opened, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The journal.
-    #[error("{attempt}: {detail}")]
-    Store {
-        /// What was attempted.
-        attempt: &'static str,
-        /// What the store said.
-        detail: String,
-    },
-}
+pub use store::Error;
 
 /// The state machine of one agent.
 #[derive(Debug)]
 pub struct Replica {
-    _config: Config,
-    _log: Arc<dyn Log>,
-    _app: Arc<dyn App>,
-    _life: Arc<dyn Life>,
-    _handle: Handle,
+    follower: Follower,
+    app: Arc<dyn App>,
 }
 
 impl Replica {
     /// Opens the journal in [`Config::state`] and finds out where the last life of the sidecar stopped.
     ///
     /// # Errors
-    /// If the folder can't be used, or holds what this build can't read.
+    /// If the folder can't be used, holds what this build can't read, or is still open.
     pub fn open(
         config: Config,
         log: Arc<dyn Log>,
         app: Arc<dyn App>,
         life: Arc<dyn Life>,
     ) -> Result<(Self, Handle), Error> {
-        let handle = Handle::default();
-        Ok((Self { _config: config, _log: log, _app: app, _life: life, _handle: handle.clone() }, handle))
+        let boot = life.boot().map_err(|e| Error { attempt: "open", detail: e.to_string() })?;
+        let (store, left) = Store::open(&config.state, &boot)?;
+        let Left { bookmark, settings, begun, attempts } = left;
+        let standing = Standing {
+            life: bookmark.as_ref().and_then(|bookmark| bookmark.life.clone()),
+            begun: begun.map(|begun| begun.position),
+        };
+        let stands = bookmark.zip(settings);
+        let board = Arc::new(Board::new(store, life, standing));
+        if let Some((bookmark, _)) = &stands {
+            board.resume(bookmark, bookmark.reached && still_stands(&board));
+        }
+        let way = if config.replicates { Way::Replicate } else { Way::Apply };
+        let courier = Courier::new(Arc::clone(&app), Arc::clone(&board), way, attempts);
+        let handle = Handle::new(Arc::clone(&board));
+        Ok((Self { follower: Follower { config, log, board, courier, stands }, app }, handle))
     }
 
     /// Follows the log until `stop`. A halted replica goes on answering [`Handle`] and ends only at `stop`.
@@ -88,7 +88,19 @@ impl Replica {
     /// # Errors
     /// If the store failed: nothing can be promised any more, the process must end.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        stop.cancelled().await;
-        Ok(())
+        let board = Arc::clone(&self.follower.board);
+        let log = Arc::clone(&self.follower.log);
+        let watch = watch::run(board, self.app, log);
+        tokio::select! {
+            ended = Box::pin(self.follower.run(stop)) => ended,
+            () = watch => Ok(()),
+        }
     }
+}
+
+/// Whether the application that the journal knows listens now.
+fn still_stands(board: &Board) -> bool {
+    let standing = board.standing();
+    let now = board.life.current().ok().flatten();
+    standing.life.is_some() && now.is_some() && verdict(&standing, now.as_ref()) == Verdict::Known
 }

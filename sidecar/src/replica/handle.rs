@@ -1,33 +1,44 @@
 //! The handle: what the rest of the sidecar asks a replica.
 
+use std::sync::Arc;
+
 use decree_wire::command::Identity;
-use decree_wire::heartbeat::Trouble;
+use decree_wire::heartbeat::{State, Trouble};
 use decree_wire::position::Position;
 use tokio::sync::watch;
 
-use super::Error;
+use super::board::Board;
+use super::ledger::{Reach, Wait};
 use super::progress::Progress;
 use super::resolution::{Known, Resolution};
+use super::rows::Fate;
+use super::store::Error;
+use super::trouble;
+use crate::life::verdict::{Verdict, verdict};
 
 /// What the rest of the sidecar asks a replica. Cheap to clone.
+///
+/// While one lives the journal stays open, so a replica can't be opened again on the same folder.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    progress: watch::Receiver<Progress>,
-}
-
-impl Default for Handle {
-    fn default() -> Self {
-        Self { progress: watch::channel(Progress::default()).1 }
-    }
+    board: Arc<Board>,
 }
 
 impl Handle {
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        Self { board }
+    }
+
     /// A command that this replica has dealt with, by its identity; none if it is not in the dedup window.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn known(&self, _identity: &Identity) -> Result<Option<Known>, Error> {
-        Ok(None)
+    pub fn known(&self, identity: &Identity) -> Result<Option<Known>, Error> {
+        let Some((position, fingerprint)) = self.board.store.identity(identity)? else { return Ok(None) };
+        if position < self.board.ledger.floor() {
+            return Ok(None);
+        }
+        Ok(Some(Known { position, fingerprint, outcome: self.outcome(position)? }))
     }
 
     /// Waits until the replica has dealt with `position`, and says what became of it. Right also if it already has.
@@ -36,14 +47,20 @@ impl Handle {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn resolved(&self, _position: Position) -> Result<Resolution, Error> {
-        Ok(Resolution::TooManyWaiters)
+    pub async fn resolved(&self, position: Position) -> Result<Resolution, Error> {
+        match self.board.ledger.wait(position) {
+            Wait::Over(reach) => self.remembered(position, reach),
+            Wait::No(resolution) => Ok(resolution),
+            Wait::For(receiver) => {
+                Ok(receiver.await.unwrap_or_else(|_| Resolution::Halted(trouble::ended())))
+            }
+        }
     }
 
     /// Where the replica is.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
+        self.board.progress()
     }
 
     /// Whether the application that listens now is the one whose state is known: to be asked before each request that
@@ -52,6 +69,50 @@ impl Handle {
     /// # Errors
     /// What to tell the client, with 503.
     pub fn application_known(&self) -> Result<(), Trouble> {
-        Ok(())
+        let progress = self.board.progress();
+        let halted = match &*progress.borrow() {
+            Progress { state: State::Halted, trouble: Some(trouble), .. } => Some(trouble.clone()),
+            _ => None,
+        };
+        if let Some(halted) = halted.filter(|halted| halted.reason == trouble::APPLICATION_STATE_UNKNOWN) {
+            return Err(halted);
+        }
+        match self.board.life.current() {
+            // Where it can't be seen, the next delivery's connection decides.
+            Err(_) => Ok(()),
+            Ok(None) => Err(trouble::nothing_listens()),
+            Ok(Some(now)) => match verdict(&self.board.standing(), Some(&now)) {
+                Verdict::Known => Ok(()),
+                Verdict::Unknown(why) => Err(trouble::state_unknown(&why)),
+            },
+        }
     }
+
+    fn remembered(&self, position: Position, reach: Reach) -> Result<Resolution, Error> {
+        Ok(match self.board.store.fate(position)? {
+            Some(fate) => resolution(fate, |of| self.outcome(of))?,
+            None if position >= reach.kept => Resolution::Passed,
+            None => Resolution::Forgotten,
+        })
+    }
+
+    fn outcome(&self, position: Position) -> Result<Option<crate::app::Outcome>, Error> {
+        Ok(match self.board.store.fate(position)? {
+            Some(Fate::Applied(outcome)) => Some(outcome),
+            _ => None,
+        })
+    }
+}
+
+/// What a waiter hears of a fate; `outcome` looks up an earlier command's.
+pub(super) fn resolution(
+    fate: Fate,
+    outcome: impl FnOnce(Position) -> Result<Option<crate::app::Outcome>, Error>,
+) -> Result<Resolution, Error> {
+    Ok(match fate {
+        Fate::Applied(outcome) => Resolution::Applied { outcome },
+        Fate::Duplicate(of) => Resolution::Duplicate { of, outcome: outcome(of)? },
+        Fate::Reused(of) => Resolution::Reused { of },
+        Fate::Void(why) => Resolution::Void(why),
+    })
 }

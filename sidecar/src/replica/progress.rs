@@ -67,10 +67,6 @@ pub struct Counts {
     pub control: u64,
     /// Deliveries that have to be repeated.
     pub retries: u64,
-    /// Time from a delivery's first byte to its answer, summed, in microseconds.
-    pub apply_us: u64,
-    /// Time from log time to the outcome, summed, in milliseconds.
-    pub ordered_to_applied_ms: u64,
 }
 
 impl Default for Progress {

@@ -1,0 +1,53 @@
+//! Why following the log ended, for now or for good.
+
+use std::time::Duration;
+
+use decree_wire::heartbeat::Trouble;
+use tokio_util::sync::CancellationToken;
+
+use super::store;
+
+/// Why following the log ended.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It was asked to.
+    Stopped,
+    /// It can go on after a while.
+    Wait(Trouble),
+    /// Only a person, or the pod's next life, can mend it.
+    For(Trouble),
+    /// The store failed.
+    Failed(store::Error),
+}
+
+impl From<store::Error> for Halt {
+    fn from(error: store::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+const FIRST: Duration = Duration::from_millis(50);
+const LAST: Duration = Duration::from_secs(5);
+
+/// Waits that double, from 50 ms to 5 s.
+#[derive(Debug)]
+pub(super) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST)
+    }
+}
+
+impl Backoff {
+    /// Waits, unless it is to stop.
+    pub(super) async fn pause(&mut self, stop: &CancellationToken) -> Result<(), Halt> {
+        let wait = self.0;
+        self.0 = (wait * 2).min(LAST);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(Halt::Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What the store holds, and its bytes.
+
+use bytes::{Buf, BufMut, Bytes};
+use decree_wire::heartbeat;
+use decree_wire::position::{Incarnation, Position};
+use serde::{Deserialize, Serialize};
+
+use crate::app::{Omitted, Outcome};
+use crate::life;
+use crate::log::Mark;
+
+/// Where the replica stands. Written with each entry, together with everything that the entry changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bookmark {
+    /// The log that is followed.
+    pub(super) incarnation: Incarnation,
+    /// The last entry dealt with, and what it is known again by; none before the first.
+    pub(super) last: Option<Last>,
+    /// Log time made monotonic.
+    pub(super) log_time: i64,
+    /// The digest.
+    pub(super) chain: Chain,
+    /// Identities of entries before this are forgotten. Never goes back: what one replica forgot, all forgot.
+    pub(super) floor: Position,
+    /// Identities of entries before this are off the disk too.
+    pub(super) swept: Position,
+    /// What is kept of the newest entries.
+    pub(super) kept: Kept,
+    /// The life of the application that holds what was applied; none as long as nothing was.
+    pub(super) life: Option<life::Incarnation>,
+    /// Whether the head known at a sidecar's start was ever reached.
+    pub(super) reached: bool,
+}
+
+/// The last entry dealt with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Last {
+    pub(super) position: Position,
+    pub(super) mark: Mark,
+}
+
+/// The digest's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Chain {
+    pub(super) hash: [u8; 32],
+    /// At the first entry past the last multiple of 256.
+    pub(super) compared: Option<heartbeat::Digest>,
+}
+
+/// Which fates are kept: all from a position on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) from: Position,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+impl Bookmark {
+    pub(super) fn new(incarnation: Incarnation) -> Self {
+        Self {
+            incarnation,
+            last: None,
+            log_time: 0,
+            chain: Chain::default(),
+            floor: Position(0),
+            swept: Position(0),
+            kept: Kept::default(),
+            life: None,
+            reached: false,
+        }
+    }
+
+    pub(super) fn position(&self) -> Option<Position> {
+        self.last.as_ref().map(|last| last.position)
+    }
+
+    /// The next position wanted.
+    pub(super) fn next(&self) -> Position {
+        self.position().map_or(Position(0), Position::next)
+    }
+}
+
+/// A delivery that was begun. While this row is there, nobody can say whether the application acted on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    pub(super) position: Position,
+    pub(super) attempt: u32,
+    pub(super) life: life::Incarnation,
+}
+
+/// Failed attempts at one position, over all lives of the sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Attempts {
+    pub(super) position: Position,
+    pub(super) failed: u32,
+}
+
+/// What became of a command entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Applied(Outcome),
+    Duplicate(Position),
+    Reused(Position),
+    Void(String),
+}
+
+impl Fate {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Self::Applied(outcome) => {
+                out.put_u8(0);
+                encode_outcome(outcome, &mut out);
+            }
+            Self::Duplicate(of) => {
+                out.put_u8(1);
+                out.put_u64(of.0);
+            }
+            Self::Reused(of) => {
+                out.put_u8(2);
+                out.put_u64(of.0);
+            }
+            Self::Void(why) => {
+                out.put_u8(3);
+                out.put_slice(why.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// None for bytes that no build of this level wrote.
+    pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
+        match bytes.try_get_u8().ok()? {
+            0 => decode_outcome(&mut bytes).map(Self::Applied),
+            1 => Some(Self::Duplicate(Position(bytes.try_get_u64().ok()?))),
+            2 => Some(Self::Reused(Position(bytes.try_get_u64().ok()?))),
+            3 => String::from_utf8(bytes.to_vec()).ok().map(Self::Void),
+            _ => None,
+        }
+    }
+}
+
+fn encode_outcome(outcome: &Outcome, out: &mut Vec<u8>) {
+    out.put_u16(outcome.status);
+    out.put_u8(u8::from(outcome.omitted.is_some()));
+    if let Some(omitted) = &outcome.omitted {
+        out.put_u64(omitted.bytes);
+        out.put_slice(&omitted.sha256);
+    }
+    out.put_u32(outcome.headers.len() as u32);
+    for (name, value) in &outcome.headers {
+        for part in [name.as_bytes(), value] {
+            out.put_u32(part.len() as u32);
+            out.put_slice(part);
+        }
+    }
+    out.put_slice(&outcome.body);
+}
+
+fn decode_outcome(bytes: &mut Bytes) -> Option<Outcome> {
+    let status = bytes.try_get_u16().ok()?;
+    let omitted = match bytes.try_get_u8().ok()? {
+        0 => None,
+        _ => {
+            let length = bytes.try_get_u64().ok()?;
+            let mut sha256 = [0; 32];
+            bytes.try_copy_to_slice(&mut sha256).ok()?;
+            Some(Omitted { bytes: length, sha256 })
+        }
+    };
+    let mut headers = Vec::new();
+    for _ in 0..bytes.try_get_u32().ok()? {
+        let name = part(bytes)?;
+        headers.push((String::from_utf8(name.to_vec()).ok()?, part(bytes)?));
+    }
+    Some(Outcome { status, headers, body: bytes.clone(), omitted })
+}
+
+fn part(bytes: &mut Bytes) -> Option<Bytes> {
+    let length = bytes.try_get_u32().ok()? as usize;
+    (length <= bytes.len()).then(|| bytes.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fate_comes_back_and_a_torn_one_is_none() {
+        let outcome = Outcome {
+            status: 404,
+            headers: vec![("x-a".into(), Bytes::from_static(b"\xff")), ("x-b".into(), Bytes::new())],
+            body: Bytes::from_static(b"body"),
+            omitted: Some(Omitted { bytes: 9, sha256: [7; 32] }),
+        };
+        let plain = Outcome { omitted: None, headers: vec![], ..outcome.clone() };
+        for fate in [
+            Fate::Applied(outcome),
+            Fate::Applied(plain),
+            Fate::Duplicate(Position(3)),
+            Fate::Reused(Position(u64::MAX)),
+            Fate::Void("why".into()),
+        ] {
+            assert_eq!(Fate::decode(fate.encode().into()), Some(fate));
+        }
+        assert_eq!(Fate::decode(Bytes::from_static(&[0, 1])), None);
+        assert_eq!(Fate::decode(Bytes::from_static(&[9])), None);
+    }
+}

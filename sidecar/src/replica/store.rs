@@ -1,0 +1,311 @@
+//! What survives the sidecar: journal, dedup window, outcomes and bookmark, in one store that a SIGKILL can't hurt.
+//!
+//! Each commit reaches the page cache before it returns (`PersistMode::Buffer` ends in write(2)) and is whole or not
+//! there. The page cache does not survive the machine, so what another boot wrote is thrown away.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use decree_wire::command::{Fingerprint, Identity};
+use decree_wire::position::Position;
+use decree_wire::settings::Settings;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::rows::{Attempts, Begun, Bookmark, Fate};
+
+/// The store failed: nothing can be promised any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt} the journal: {detail}")]
+pub struct Error {
+    /// What was attempted: open, read, write.
+    pub attempt: &'static str,
+    /// What the store said.
+    pub detail: String,
+}
+
+fn failed(attempt: &'static str) -> impl Fn(fjall::Error) -> Error {
+    move |error| Error { attempt, detail: error.to_string() }
+}
+
+/// Small: the sidecar's whole budget is 20 MB.
+const CACHE: u64 = 1 << 20;
+const MEMTABLE: u64 = 1 << 20;
+/// The least that the store takes.
+const JOURNAL: u64 = 64 << 20;
+
+/// At most so many rows are swept away with one entry: what has to go goes bit by bit.
+const SWEEP: usize = 64;
+
+const BOOKMARK: &str = "bookmark";
+const SETTINGS: &str = "settings";
+const BEGUN: &str = "begun";
+const ATTEMPTS: &str = "attempts";
+
+/// The store.
+pub(super) struct Store {
+    db: Database,
+    /// Single rows.
+    state: Keyspace,
+    /// SHA-256 of an identity → position and fingerprint.
+    identities: Keyspace,
+    /// Position → SHA-256 of the identity, to sweep by.
+    positions: Keyspace,
+    /// Position → what became of the command there.
+    fates: Keyspace,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// What the last life of the sidecar left.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    pub(super) bookmark: Option<Bookmark>,
+    pub(super) settings: Option<Settings>,
+    pub(super) begun: Option<Begun>,
+    pub(super) attempts: Attempts,
+}
+
+/// An entry that was dealt with: all of it is written at once.
+#[derive(Debug)]
+pub(super) struct Dealt<'a> {
+    pub(super) position: Position,
+    /// What became of it; none for a control entry.
+    pub(super) fate: Option<&'a Fate>,
+    /// The identity that is known from now on.
+    pub(super) identity: Option<(&'a Identity, Fingerprint)>,
+    /// The settings that hold from now on.
+    pub(super) settings: Option<&'a Settings>,
+    /// Those that hold for the window's and the outcomes' bounds.
+    pub(super) bounds: decree_wire::settings::Dedup,
+}
+
+impl Store {
+    /// Opens what was written in this boot, and throws away the rest.
+    pub(super) fn open(folder: &Path, boot: &str) -> Result<(Self, Left), Error> {
+        let io = |error: std::io::Error| Error { attempt: "open", detail: error.to_string() };
+        fs::create_dir_all(folder).map_err(io)?;
+        let (own, new) = (format!("journal-{boot}"), format!("journal-{boot}.new"));
+        for entry in fs::read_dir(folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("journal-") && name != own.as_str() {
+                fs::remove_dir_all(entry.path()).map_err(io)?;
+            }
+        }
+        let path = folder.join(own);
+        if !path.exists() {
+            // Made aside and renamed: a store that was killed while it was made is never opened.
+            drop(Self::at(&folder.join(&new))?);
+            fs::rename(folder.join(new), &path).map_err(io)?;
+        }
+        let store = Self::at(&path)?;
+        let left = Left {
+            bookmark: store.row(BOOKMARK)?,
+            settings: store.row(SETTINGS)?,
+            begun: store.row(BEGUN)?,
+            attempts: store.row(ATTEMPTS)?.unwrap_or_default(),
+        };
+        Ok((store, left))
+    }
+
+    fn at(path: &Path) -> Result<Self, Error> {
+        let db = Database::builder(path)
+            .cache_size(CACHE)
+            .max_journaling_size(JOURNAL)
+            .worker_threads(1)
+            .open()
+            .map_err(failed("open"))?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+        let keyspace = |name: &str| db.keyspace(name, options).map_err(failed("open"));
+        Ok(Self {
+            state: keyspace("state")?,
+            identities: keyspace("identities")?,
+            positions: keyspace("positions")?,
+            fates: keyspace("fates")?,
+            db,
+        })
+    }
+
+    /// Written before a delivery begins.
+    pub(super) fn begin(&self, begun: &Begun) -> Result<(), Error> {
+        let mut batch = self.batch();
+        self.put(&mut batch, BEGUN, begun)?;
+        commit(batch)
+    }
+
+    /// A delivery ended, and the application did not process it.
+    pub(super) fn not_processed(&self, attempts: Attempts) -> Result<(), Error> {
+        let mut batch = self.batch();
+        batch.remove(&self.state, BEGUN);
+        self.put(&mut batch, ATTEMPTS, &attempts)?;
+        commit(batch)
+    }
+
+    /// A delivery ended in doubt: it counts, and stays begun.
+    pub(super) fn in_doubt(&self, attempts: Attempts) -> Result<(), Error> {
+        let mut batch = self.batch();
+        self.put(&mut batch, ATTEMPTS, &attempts)?;
+        commit(batch)
+    }
+
+    /// The log's first settings, which govern from its start.
+    pub(super) fn first(&self, bookmark: &Bookmark, settings: &Settings) -> Result<(), Error> {
+        let mut batch = self.batch();
+        self.put(&mut batch, BOOKMARK, bookmark)?;
+        self.put(&mut batch, SETTINGS, settings)?;
+        commit(batch)
+    }
+
+    /// Rewrites the bookmark alone.
+    pub(super) fn note(&self, bookmark: &Bookmark) -> Result<(), Error> {
+        let mut batch = self.batch();
+        self.put(&mut batch, BOOKMARK, bookmark)?;
+        commit(batch)
+    }
+
+    /// Records an entry as dealt with, and drops what is older than the bounds say. `bookmark` stands after the entry
+    /// already; what is dropped is noted in it.
+    pub(super) fn record(&self, dealt: &Dealt<'_>, bookmark: &mut Bookmark) -> Result<(), Error> {
+        let mut batch = self.batch();
+        let key = dealt.position.0.to_be_bytes();
+        if let Some(fate) = dealt.fate {
+            let bytes = fate.encode();
+            bookmark.kept.count += 1;
+            bookmark.kept.bytes += bytes.len() as u64;
+            batch.insert(&self.fates, key, bytes);
+            batch.remove(&self.state, BEGUN);
+            batch.remove(&self.state, ATTEMPTS);
+        }
+        if let Some((identity, fingerprint)) = dealt.identity {
+            let hash = hash(identity);
+            batch.insert(&self.identities, hash, [&key[..], &fingerprint.0].concat());
+            batch.insert(&self.positions, key, hash);
+        }
+        if let Some(settings) = dealt.settings {
+            self.put(&mut batch, SETTINGS, settings)?;
+        }
+        let floor = Position(dealt.position.0.saturating_sub(dealt.bounds.window));
+        bookmark.floor = bookmark.floor.max(floor);
+        self.sweep_identities(&mut batch, bookmark, dealt)?;
+        self.sweep_fates(&mut batch, bookmark, dealt)?;
+        self.put(&mut batch, BOOKMARK, bookmark)?;
+        commit(batch)
+    }
+
+    fn sweep_identities(
+        &self,
+        batch: &mut WriteBatch,
+        bookmark: &mut Bookmark,
+        dealt: &Dealt<'_>,
+    ) -> Result<(), Error> {
+        let own = dealt.identity.map(|(identity, _)| hash(identity));
+        let mut swept = bookmark.floor;
+        let (from, to) = (bookmark.swept.0.to_be_bytes(), bookmark.floor.0.to_be_bytes());
+        for (n, row) in self.positions.range(from..to).enumerate() {
+            let (key, hash) = row.into_inner().map_err(failed("read"))?;
+            let position = position(&key)?;
+            if n == SWEEP {
+                swept = position;
+                break;
+            }
+            // The identity may have come again since, or with this entry: then the row is that one's.
+            let again = own.as_ref().is_some_and(|own| own[..] == hash[..]);
+            if !again && self.place(&hash)?.is_some_and(|(of, _)| of == position) {
+                batch.remove(&self.identities, hash);
+            }
+            batch.remove(&self.positions, key);
+        }
+        bookmark.swept = swept;
+        Ok(())
+    }
+
+    fn sweep_fates(
+        &self,
+        batch: &mut WriteBatch,
+        bookmark: &mut Bookmark,
+        dealt: &Dealt<'_>,
+    ) -> Result<(), Error> {
+        let bounds = dealt.bounds;
+        let kept = &mut bookmark.kept;
+        let over = |count: u64, bytes: u64| count > bounds.outcomes || bytes > bounds.outcome_bytes;
+        if !over(kept.count, kept.bytes) {
+            return Ok(());
+        }
+        for row in self.fates.range(kept.from.0.to_be_bytes()..dealt.position.0.to_be_bytes()) {
+            if !over(kept.count, kept.bytes) {
+                break;
+            }
+            let key = row.key().map_err(failed("read"))?;
+            let size = self.fates.size_of(&key).map_err(failed("read"))?.unwrap_or_default();
+            kept.count = kept.count.saturating_sub(1);
+            kept.bytes = kept.bytes.saturating_sub(u64::from(size));
+            kept.from = position(&key)?.next();
+            batch.remove(&self.fates, key);
+        }
+        Ok(())
+    }
+
+    /// The command of this identity, also if it lies before the floor.
+    pub(super) fn identity(&self, identity: &Identity) -> Result<Option<(Position, Fingerprint)>, Error> {
+        self.place(&hash(identity))
+    }
+
+    /// What became of the command at a position, if it is kept.
+    pub(super) fn fate(&self, position: Position) -> Result<Option<Fate>, Error> {
+        let bytes = self.fates.get(position.0.to_be_bytes()).map_err(failed("read"))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        Fate::decode(Bytes::copy_from_slice(&bytes)).map(Some).ok_or_else(|| corrupt("a fate"))
+    }
+
+    fn place(&self, hash: &[u8]) -> Result<Option<(Position, Fingerprint)>, Error> {
+        let Some(bytes) = self.identities.get(hash).map_err(failed("read"))? else { return Ok(None) };
+        let (at, fingerprint) = bytes.split_at_checked(8).ok_or_else(|| corrupt("an identity"))?;
+        let fingerprint = fingerprint.try_into().map_err(|_| corrupt("an identity"))?;
+        Ok(Some((position(at)?, Fingerprint(fingerprint))))
+    }
+
+    fn row<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        let Some(bytes) = self.state.get(key).map_err(failed("read"))? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|_| corrupt(key))
+    }
+
+    fn put<T: Serialize>(&self, batch: &mut WriteBatch, key: &str, row: &T) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(row).map_err(|e| Error { attempt: "write", detail: e.to_string() })?;
+        batch.insert(&self.state, key, bytes);
+        Ok(())
+    }
+
+    fn batch(&self) -> WriteBatch {
+        self.db.batch().durability(Some(PersistMode::Buffer))
+    }
+}
+
+fn commit(batch: WriteBatch) -> Result<(), Error> {
+    batch.commit().map_err(failed("write"))
+}
+
+fn corrupt(what: &str) -> Error {
+    Error { attempt: "read", detail: format!("{what} can't be understood") }
+}
+
+fn position(key: &[u8]) -> Result<Position, Error> {
+    key.try_into().map(|bytes| Position(u64::from_be_bytes(bytes))).map_err(|_| corrupt("a position"))
+}
+
+fn hash(identity: &Identity) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    // Length first, or the two parts could trade bytes.
+    hash.update((identity.source.len() as u64).to_be_bytes());
+    hash.update(&identity.source);
+    hash.update(&identity.id);
+    hash.finalize().into()
+}
