@@ -15,7 +15,8 @@
 //!
 //! A bed is made of [`parts`], built once into a cache. [`Bed::up`] starts them, [`Bed::attach`] finds a running one,
 //! [`Bed::down`] leaves nothing. A test takes a [`namespace::Namespace`] of its own and works through [`kubectl`],
-//! [`kafka`], [`images`] and [`faults`].
+//! [`kafka`], [`images`] and [`faults`]. It puts engines and applications there from [`manifests`], speaks to them with
+//! a [`client`] and through [`agents`], and has what it heard judged by a [`history`].
 
 mod log_file;
 pub mod wait;
@@ -42,6 +43,15 @@ mod teardown;
 pub mod faults;
 pub mod install;
 pub mod namespace;
+
+pub mod dice;
+pub mod history;
+
+pub mod client;
+
+pub mod agents;
+pub mod forward;
+pub mod manifests;
 
 pub use cluster::Bed;
 pub use images::Image;

@@ -1,0 +1,161 @@
+//! Decree comes by Helm or by plain `kubectl apply`, and what is applied twice changes nothing.
+//!
+//! It takes the operator away for a while, so it is a test program of its own: nothing runs beside it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use decree_e2e::install::{self, NAMESPACE, RELEASE};
+use decree_e2e::parts::progress::Progress;
+use decree_e2e::{Bed, Namespace, manifests};
+use serde_json::Value;
+
+const ENGINE: &str = "ledger";
+const LIMIT: Duration = Duration::from_secs(60);
+const CHARTS: [&str; 2] = ["decree-crds", "decree"];
+
+/// There is one installation.
+static INSTALLATION: Mutex<()> = Mutex::new(());
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn charts_are_well_formed() -> Result<()> {
+    let bed = Bed::of_test()?;
+    for chart in CHARTS {
+        bed.helm(&["lint", "--strict", &path(chart)])?;
+        let rendered = bed.helm(&["template", chart, &path(chart), "--namespace", "elsewhere"])?;
+        ensure!(rendered.contains("kind: "), "{chart} renders nothing");
+    }
+    let refusal = bed.helm(&["template", "decree", &path("decree"), "--set", "replicas=many"]);
+    ensure!(refusal.is_err(), "a value of the wrong kind was taken");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn applied_twice_an_engine_changes_nothing() -> Result<()> {
+    let _alone = INSTALLATION.lock();
+    Bed::of_test()?.in_namespace("twice", |namespace| {
+        let engine = manifests::recorder_engine(namespace.bed(), ENGINE).to_string();
+        apply_server_side(namespace.bed(), namespace.name(), &engine)?;
+        let before = namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+        let objects = ["secret", "decisionengine"];
+        let versions = owned(namespace, &objects)?;
+        apply_server_side(namespace.bed(), namespace.name(), &engine)?;
+        let difference = namespace.bed().kubectl_with_input(
+            &["--namespace", namespace.name(), "diff", "--server-side", "--field-manager=gitops", "-f", "-"],
+            &engine,
+        );
+        ensure!(difference.as_ref().is_ok_and(|text| text.trim().is_empty()), "{difference:?}");
+        let after = namespace.get_json("decisionengine", ENGINE)?;
+        ensure!(before["metadata"]["generation"] == after["metadata"]["generation"], "the spec was changed");
+        // A second apply has the operator look again; what it then writes must be what is there.
+        namespace.kubectl(&["annotate", "decisionengine", ENGINE, "test/look=again"])?;
+        namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+        let again = owned(namespace, &objects[..1])?;
+        ensure!(
+            again.iter().all(|(object, version)| versions.get(object) == Some(version)),
+            "{versions:?}, {again:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn plain_kubectl_apply_installs_it_as_helm_does() -> Result<()> {
+    let _alone = INSTALLATION.lock();
+    let bed = Bed::of_test()?;
+    works(&bed, "by-helm")?;
+    bed.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"])?;
+    let result = install_plainly(&bed).and_then(|()| works(&bed, "by-kubectl"));
+    // What Helm is to own must not be there already.
+    let removed = rendered(&bed, "decree").and_then(|manifests| {
+        bed.kubectl_with_input(&["delete", "--ignore-not-found", "--wait", "-f", "-"], &manifests)
+    });
+    let restored = install::helm(&bed, &Progress::new());
+    result.and(removed.map(drop)).and(restored)?;
+    works(&bed, "by-helm-again")
+}
+
+/// Renders and applies both charts, twice.
+fn install_plainly(bed: &Bed) -> Result<()> {
+    for chart in CHARTS {
+        let manifests = rendered(bed, chart)?;
+        apply_server_side(bed, NAMESPACE, &manifests)?;
+        if chart == "decree" {
+            let deployment = format!("--selector=app.kubernetes.io/instance={RELEASE}");
+            bed.kubectl(&[
+                "-n",
+                NAMESPACE,
+                "rollout",
+                "status",
+                "deployment",
+                &deployment,
+                "--timeout=120s",
+            ])?;
+        }
+        let first = versions(bed, &manifests)?;
+        apply_server_side(bed, NAMESPACE, &manifests)?;
+        let second = versions(bed, &manifests)?;
+        ensure!(!first.is_empty() && first == second, "applied twice: {first:?}, then {second:?}");
+        println!("{chart}: {} objects, applied twice and unchanged", first.len());
+    }
+    Ok(())
+}
+
+/// An engine is provisioned and a pod becomes its agent.
+fn works(bed: &Bed, prefix: &str) -> Result<()> {
+    bed.in_namespace(prefix, |namespace| {
+        namespace.apply(&manifests::recorder_engine(bed, ENGINE).to_string())?;
+        namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+        namespace.apply(&manifests::recorders(ENGINE, 1, &[]).to_string())?;
+        namespace.wait_agents(ENGINE, 1, Duration::from_secs(120)).map(drop)
+    })
+}
+
+fn path(chart: &str) -> String {
+    install::workspace().join("charts").join(chart).display().to_string()
+}
+
+fn rendered(bed: &Bed, chart: &str) -> Result<String> {
+    let release = if chart == "decree" { RELEASE } else { chart };
+    let values = install::values();
+    let set: Vec<&str> = match chart {
+        "decree" => values.iter().flat_map(|value| ["--set", value.as_str()]).collect(),
+        _ => Vec::new(),
+    };
+    let path = path(chart);
+    bed.helm(&[&["template", release, &path, "--namespace", NAMESPACE, "--no-hooks"][..], &set].concat())
+}
+
+fn apply_server_side(bed: &Bed, namespace: &str, manifests: &str) -> Result<()> {
+    // Helm's own fields are taken over: a person who changes from one to the other does the same.
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--field-manager=gitops", "-f", "-"];
+    bed.kubectl_with_input(&[&["--namespace", namespace][..], &arguments].concat(), manifests).map(drop)
+}
+
+/// Generation, or where there is none the resource version, of each object in the manifests.
+fn versions(bed: &Bed, manifests: &str) -> Result<BTreeMap<String, Value>> {
+    let list = bed.kubectl_with_input(&["get", "-f", "-", "-o", "json"], manifests)?;
+    let list: Value = serde_json::from_str(&list).context("parse what kubectl get printed")?;
+    Ok(versions_in(list["items"].as_array().map_or(&[], Vec::as_slice)))
+}
+
+/// The same of what the operator keeps for an engine.
+fn owned(namespace: &Namespace, kinds: &[&str]) -> Result<BTreeMap<String, Value>> {
+    let lists = kinds.iter().map(|kind| namespace.list_json(kind, "")).collect::<Result<Vec<_>>>()?;
+    Ok(versions_in(&lists.concat()))
+}
+
+fn versions_in(objects: &[Value]) -> BTreeMap<String, Value> {
+    let version = |object: &Value| {
+        let metadata = &object["metadata"];
+        // A Deployment's status changes by itself.
+        let number = if metadata["generation"].is_null() { "resourceVersion" } else { "generation" };
+        (format!("{} {}", object["kind"], metadata["name"]), metadata[number].clone())
+    };
+    objects.iter().map(version).collect()
+}

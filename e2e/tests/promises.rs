@@ -1,0 +1,20 @@
+//! What Decree promises, on a real cluster: one promise a file.
+//!
+//! They run inside a bed on which Decree is installed; `cargo verify` sees to that. Each works in a namespace of its
+//! own, so that they can run side by side.
+
+mod promises {
+    pub(crate) mod load;
+
+    mod admission;
+    mod apply;
+    mod healing;
+    mod jobs;
+    mod kafka_clients;
+    mod readiness;
+    mod refusals;
+    mod replicate;
+    mod rollout;
+    mod sidecar_crash;
+    mod suspect;
+}
