@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use decree_wire::document::{Class, Document, Mode};
+use decree_wire::document::{Class, Document};
 use decree_wire::heartbeat::Trouble;
 use decree_wire::position::EngineName;
 use tokio::sync::watch;
@@ -25,8 +25,8 @@ use crate::shutdown::{self, Door, Phase};
 pub struct Engine {
     /// Whose log it is.
     pub name: EngineName,
-    /// This agent's class.
-    pub class: String,
+    /// The application's port, as it was when the engine was opened.
+    pub port: u16,
     /// What orders.
     pub log: Arc<dyn Log>,
     /// What applies.
@@ -95,9 +95,9 @@ impl Agent {
         &self.0.metrics
     }
 
-    /// The engine is there, or (`None`) gone for a moment, while its connection is made anew.
-    pub fn set_engine(&self, engine: Option<Arc<Engine>>) {
-        self.0.engine.send_replace(engine);
+    /// The engine is there.
+    pub fn set_engine(&self, engine: Engine) {
+        self.0.engine.send_replace(Some(Arc::new(engine)));
     }
 
     /// The engine, if it is there yet.
@@ -142,9 +142,9 @@ impl Agent {
     /// # Errors
     /// When the agent is ending.
     pub fn accepts(&self, door: Door) -> Result<(), propose::Error> {
-        let application = self
-            .engine()
-            .is_some_and(|engine| !matches!(engine.replica.progress().borrow().application, Application::Unwell(_)));
+        let application = self.engine().is_some_and(|engine| {
+            !matches!(engine.replica.progress().borrow().application, Application::Unwell(_))
+        });
         let accepts = self.0.shutdown.now().accepts(door, application, Instant::now());
         if accepts { Ok(()) } else { Err(propose::Error::Draining) }
     }
@@ -218,10 +218,4 @@ fn class(state: &crate::config::document::State, name: Option<&str>) -> Result<C
             classes.join(", ")
         )
     })
-}
-
-/// Whether the class replicates HTTP requests.
-#[must_use]
-pub fn replicates(class: &Class) -> bool {
-    matches!(class.mode, Mode::Replicate { .. })
 }

@@ -28,13 +28,19 @@ pub fn respond(answer: Answer) -> Response {
     };
     let headers = response.headers_mut();
     headers.insert(names::POSITION, HeaderValue::from(answer.position.0));
-    if let Ok(id) = HeaderValue::from_str(&utf8_percent_encode(&answer.id, ENCODED).to_string()) {
+    if let Some(id) = encode_id(&answer.id) {
         headers.insert(names::ID, id);
     }
     if answer.duplicate {
         headers.insert(names::DUPLICATE, HeaderValue::from_static("true"));
     }
     response
+}
+
+/// An id as a header's value.
+#[must_use]
+pub fn encode_id(id: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&utf8_percent_encode(id, ENCODED).to_string()).ok()
 }
 
 fn replay(outcome: Outcome) -> Response {

@@ -11,28 +11,22 @@ use crate::{intake::Intake, status};
 mod barrier;
 mod commands;
 mod decisions;
+mod door;
 mod drain;
 mod event;
 mod prefer;
+
+use door::Door;
 
 pub use drain::{Error as DrainError, ask as ask_to_drain};
 
 /// How many connections an application may have.
 pub const CONNECTIONS: usize = 1024;
 
-/// What the handlers share.
-#[derive(Clone, Debug)]
-struct Door {
-    agent: Agent,
-    intake: Intake,
-    streams: decisions::Streams,
-}
-
 /// The routes on localhost; and those on the Unix socket: the same, and the drain that the container's `preStop` asks
 /// for. That is not on TCP, where a browser or a careless proxy in the pod could reach it.
-#[must_use]
 pub fn routers(agent: Agent, intake: Intake) -> (Router, Router) {
-    let door = Door { agent, intake, streams: decisions::Streams::default() };
+    let door = Door::new(agent, intake);
     let socket = routes().route(drain::PATH, post(drain::drain)).with_state(door.clone());
     (routes().with_state(door), socket)
 }
@@ -43,7 +37,10 @@ fn routes() -> Router<Door> {
         .route("/v1/commands/{*id}", get(commands::whereabouts))
         .route("/v1/decisions", get(decisions::follow))
         .route("/v1/barrier", post(barrier::pass))
-        .route("/v1/status", get(|door: axum::extract::State<Door>| async move { Json(status::status(&door.agent)) }))
+        .route(
+            "/v1/status",
+            get(|door: axum::extract::State<Door>| async move { Json(status::status(&door.agent)) }),
+        )
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -53,6 +50,8 @@ fn routes() -> Router<Door> {
             )
         })
         .fallback(|| async {
-            Problem::not_found("there are /v1/commands, /v1/commands/{id}, /v1/decisions, /v1/barrier and /v1/status")
+            Problem::not_found(
+                "there are /v1/commands, /v1/commands/{id}, /v1/decisions, /v1/barrier and /v1/status",
+            )
         })
 }

@@ -1,1 +1,199 @@
-//! Opens the engine that the document names, and keeps what may change live: application settings, topic id.
+//! Opens the engine that the document names, and keeps what may change live: the application's settings, the topic's id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use decree_kafka::Connection;
+use decree_wire::document::{Class, Document, Mode};
+use decree_wire::position::Incarnation;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, Engine};
+use crate::app::App;
+use crate::app::http::{HttpApp, Settings, Target};
+use crate::barrier::Barriers;
+use crate::config::Places;
+use crate::config::document::Documents;
+use crate::heartbeat::{self, Publish};
+use crate::life::Life;
+use crate::life::system::System;
+use crate::log::kafka::KafkaLog;
+use crate::log::{self, Log};
+use crate::metrics::timed::Timed;
+use crate::propose::Proposer;
+use crate::replica::{self, Replica};
+
+/// Why an engine can't be followed; the process ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log's settings are unusable.
+    #[error("open the engine's log: {0}")]
+    Log(#[from] log::Error),
+    /// The producer's.
+    #[error("open a producer: {0}")]
+    Kafka(#[from] decree_kafka::Error),
+    /// The replica's store failed: nothing can be promised any more.
+    #[error("follow the engine's log: {0}")]
+    Replica(#[from] replica::Error),
+}
+
+/// Where heartbeats go, once that is known.
+pub type Publisher = watch::Sender<Option<Arc<dyn Publish>>>;
+
+/// Waits for the document, and follows its engine until `stop`; then ends behind the delivery in flight.
+///
+/// # Errors
+/// If the state folder can't be used, or fails.
+pub async fn run(
+    agent: Agent,
+    places: Places,
+    publisher: Publisher,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let found = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        found = found(&agent) => found,
+    };
+    let Some((document, class)) = found else { return Ok(()) };
+    tracing::info!(engine = %document.engine, class = class.name, topic = document.kafka.topic, "following the engine");
+
+    let log = Arc::new(KafkaLog::new(log_settings(&agent, &document))?);
+    publisher.send_replace(Some(Arc::new(heartbeat::kafka::Topic::new(
+        log.producer(),
+        document.kafka.heartbeats.clone(),
+    ))));
+    let app = Arc::new(HttpApp::new(app_settings(&class)));
+    let ports = Ports { log, app: app.clone(), life: Arc::new(System::new(class.port)) };
+    let (expected, expecting) = watch::channel(None);
+    let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
+
+    // They end together: with the replica stopped, nothing passes a barrier any more.
+    let replica = Box::pin(replica.run(stop.clone()));
+    let live = keep(agent.documents(), &agent, &app, &expected, stop.clone());
+    let (ended, (), ()) = tokio::join!(replica, barriers.run(stop.clone()), live);
+    Ok(ended?)
+}
+
+/// What an engine is made of.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// What orders.
+    pub log: Arc<dyn Log>,
+    /// The application.
+    pub app: Arc<dyn App>,
+    /// Which life of it.
+    pub life: Arc<dyn Life>,
+}
+
+/// Opens the replica and gives the agent its engine. What is returned is still to be run.
+///
+/// # Errors
+/// If the state folder can't be used.
+pub fn open(
+    agent: &Agent,
+    places: &Places,
+    (document, class): (&Document, &Class),
+    Ports { log, app, life }: Ports,
+    expected: watch::Receiver<Option<Incarnation>>,
+) -> Result<(Replica, Barriers), Error> {
+    let timed = Arc::new(Timed::new(app, agent.metrics().clone()));
+    let settings = replica_config(document, class, places, expected);
+    let (replica, handle) = Replica::open(settings, log.clone(), timed, life)?;
+    let (barriers, barrier) = Barriers::new(agent.pod().name.clone(), log.clone(), handle.clone());
+    let (name, version) = (document.engine.clone(), agent.pod().version);
+    agent.set_engine(Engine {
+        proposer: Proposer::new(name.clone(), version, log.clone(), handle.clone(), agent.metrics().clone()),
+        name,
+        port: class.port,
+        log,
+        replica: handle,
+        barriers: barrier,
+    });
+    Ok((replica, barriers))
+}
+
+/// The first document that has this pod's class in it; none when nobody writes documents any more.
+async fn found(agent: &Agent) -> Option<(Arc<Document>, Class)> {
+    let mut documents = agent.documents();
+    loop {
+        documents.borrow_and_update();
+        match (agent.document(), agent.class()) {
+            (Some(document), Ok(class)) => return Some((document, class)),
+            (Some(_), Err(why)) => tracing::warn!("{why}"),
+            (None, _) => {}
+        }
+        documents.changed().await.ok()?;
+    }
+}
+
+/// Hands on what changes live. The application's port does not: its next life in another pod has it.
+async fn keep(
+    mut documents: Documents,
+    agent: &Agent,
+    app: &HttpApp,
+    expected: &watch::Sender<Option<Incarnation>>,
+    stop: CancellationToken,
+) {
+    let port = agent.engine().map(|engine| engine.port);
+    loop {
+        let document = documents.borrow_and_update().current.clone();
+        let topic_id = document.and_then(|document| document.kafka.topic_id.clone()).map(Incarnation);
+        expected.send_if_modified(|known| {
+            let news = topic_id.is_some() && *known != topic_id;
+            if news {
+                known.clone_from(&topic_id);
+            }
+            news
+        });
+        if let Ok(class) = agent.class() {
+            let port = port.unwrap_or(class.port);
+            app.configure(Settings { port, ..app_settings(&class) });
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = documents.changed() => if changed.is_err() { return stop.cancelled().await },
+        }
+    }
+}
+
+fn replica_config(
+    document: &Document,
+    class: &Class,
+    places: &Places,
+    expected: watch::Receiver<Option<Incarnation>>,
+) -> replica::Config {
+    replica::Config {
+        engine: document.engine.clone(),
+        cluster: document.cluster.clone(),
+        class: class.name.clone(),
+        replicates: matches!(class.mode, Mode::Replicate { .. }),
+        state: places.state.clone(),
+        expected,
+    }
+}
+
+fn log_settings(agent: &Agent, document: &Document) -> log::kafka::Settings {
+    let pod = agent.pod();
+    let name = format!("decree.{}.{}.{}", document.engine.namespace, document.engine.name, pod.name);
+    log::kafka::Settings {
+        connection: Connection::plain(document.kafka.bootstrap_servers.clone(), name.clone()),
+        topic: document.kafka.topic.clone(),
+        group: name,
+    }
+}
+
+fn app_settings(class: &Class) -> Settings {
+    let target = match &class.mode {
+        Mode::Apply { path } => Target::Apply { path: path.clone() },
+        Mode::Replicate { .. } => Target::Replicate,
+    };
+    Settings {
+        port: class.port,
+        target,
+        health_path: class.health_path.clone(),
+        overdue_after: Duration::from_millis(class.overdue_after_ms),
+    }
+}

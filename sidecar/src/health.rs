@@ -19,7 +19,6 @@ pub const CONNECTIONS: usize = 64;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The routes.
-#[must_use]
 pub fn router(agent: Agent) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

@@ -42,7 +42,8 @@ impl Intake {
     /// # Errors
     /// 413, 429, 408, or 400 if the client broke off.
     pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Taken, Problem> {
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > MAX_PAYLOAD as u64) {
             return Err(too_large());
         }
@@ -50,7 +51,8 @@ impl Intake {
         let mut bytes = BytesMut::new();
         let mut room: Option<OwnedSemaphorePermit> = None;
         while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| late())? {
-            let frame = frame.map_err(|error| Problem::bad_request(format!("the body broke off: {error}")))?;
+            let frame =
+                frame.map_err(|error| Problem::bad_request(format!("the body broke off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue }; // trailers belong to the connection
             if bytes.len() + data.len() > MAX_PAYLOAD {
                 return Err(too_large());
@@ -67,14 +69,16 @@ impl Intake {
 
     fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let bytes = u32::try_from(bytes).map_err(|_| too_large())?;
-        Arc::clone(&self.0)
-            .try_acquire_many_owned(bytes)
-            .map_err(|_| Problem::over_quota("as many bytes of commands as may be are outstanding; try again in a moment"))
+        Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| {
+            Problem::over_quota("as many bytes of commands as may be are outstanding; try again in a moment")
+        })
     }
 }
 
 fn too_large() -> Problem {
-    Problem::too_large(format!("a command's body may have {MAX_PAYLOAD} bytes; send less, or a reference to the data"))
+    Problem::too_large(format!(
+        "a command's body may have {MAX_PAYLOAD} bytes; send less, or a reference to the data"
+    ))
 }
 
 fn late() -> Problem {

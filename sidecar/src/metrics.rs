@@ -11,13 +11,13 @@ use prometheus_client::registry::Registry;
 
 use crate::replica::Progress;
 
-mod timed;
-
-pub use timed::Timed;
+pub mod timed;
 
 /// From a quarter of a millisecond to half a minute.
-const SECONDS: [f64; 16] =
-    [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0, 10.0, 30.0];
+const SECONDS: [f64; 16] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0, 10.0,
+    30.0,
+];
 
 /// How a proposal ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,8 @@ fn register_progress(registry: &mut Registry, progress: &Progress) {
     if let Some(end) = progress.end {
         registry.register("decree_head", "The next position, as last reported", whole(end.0));
     }
-    let state = Family::<[(&'static str, &'static str); 1], prometheus_client::metrics::gauge::Gauge>::default();
+    let state =
+        Family::<[(&'static str, &'static str); 1], prometheus_client::metrics::gauge::Gauge>::default();
     for (own, label) in [
         (State::Waiting, "waiting"),
         (State::CatchingUp, "catching_up"),

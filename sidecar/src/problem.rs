@@ -7,14 +7,18 @@ use decree_wire::position::Position;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::answer::encode_id;
 use crate::{barrier, log, propose};
 
 /// What stands before a problem's name in its `type`.
 const TYPE: &str = "urn:decree:problem:";
 
 /// A problem as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(Box<Members>);
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+struct Members {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -39,8 +43,17 @@ impl Problem {
     /// A problem of that name.
     #[must_use]
     pub fn new(status: StatusCode, name: &str, title: &'static str, detail: impl Into<String>) -> Self {
-        let kind = format!("{TYPE}{name}");
-        Self { kind, title, status, detail: detail.into(), id: None, position: None, reason: None, retry_after: None }
+        let (kind, detail) = (format!("{TYPE}{name}"), detail.into());
+        Self(Box::new(Members {
+            kind,
+            title,
+            status,
+            detail,
+            id: None,
+            position: None,
+            reason: None,
+            retry_after: None,
+        }))
     }
 
     /// Not now, perhaps soon: 503.
@@ -53,7 +66,7 @@ impl Problem {
     /// Not now, for a trouble that this agent has: 503.
     #[must_use]
     pub fn troubled(trouble: &Trouble) -> Self {
-        Self { reason: Some(trouble.reason.clone()), ..Self::unavailable(trouble.message.clone()) }.retry_after(5)
+        Self::unavailable(trouble.message.clone()).because(&trouble.reason).retry_after(5)
     }
 
     /// Too much at once: 429.
@@ -81,37 +94,38 @@ impl Problem {
     }
 
     fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after = Some(seconds);
+        self.0.retry_after = Some(seconds);
         self
     }
 
     fn about(mut self, id: Option<String>, position: Option<Position>) -> Self {
-        self.id = id;
-        self.position = position;
+        self.0.id = id;
+        self.0.position = position;
         self
     }
 
     fn because(mut self, reason: &str) -> Self {
-        self.reason = Some(reason.to_owned());
+        self.0.reason = Some(reason.to_owned());
         self
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let members = *self.0;
         // A struct of strings and numbers always has a JSON form.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
+        let body = serde_json::to_vec(&members).unwrap_or_default();
+        let mut response = (members.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = members.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(position) = self.position {
+        if let Some(position) = members.position {
             headers.insert(names::POSITION, HeaderValue::from(position.0));
         }
-        if let Some(id) = self.id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
+        if let Some(id) = members.id.as_deref().and_then(encode_id) {
             headers.insert(names::ID, id);
         }
         response

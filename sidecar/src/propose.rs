@@ -83,7 +83,9 @@ pub enum Error {
         of: Position,
     },
     /// It was applied, and its outcome was dropped since.
-    #[error("the command was applied at position {of}, and its outcome is no longer kept; do not send it again")]
+    #[error(
+        "the command was applied at position {of}, and its outcome is no longer kept; do not send it again"
+    )]
     Gone {
         /// The id.
         id: String,
@@ -91,7 +93,9 @@ pub enum Error {
         of: Position,
     },
     /// No replica delivers it.
-    #[error("the command stands at position {position} and is delivered to no application of this class: {why}")]
+    #[error(
+        "the command stands at position {position} and is delivered to no application of this class: {why}"
+    )]
     Void {
         /// The id.
         id: String,
@@ -101,7 +105,9 @@ pub enum Error {
         why: String,
     },
     /// Nobody can say whether it was ordered.
-    #[error("nobody can say yet whether the command was ordered ({why}); repeating it under id {id:?} is safe")]
+    #[error(
+        "nobody can say yet whether the command was ordered ({why}); repeating it under id {id:?} is safe"
+    )]
     NotOrdered {
         /// The id.
         id: String,
@@ -109,7 +115,9 @@ pub enum Error {
         why: String,
     },
     /// Ordered, and not yet applied here.
-    #[error("the command is ordered at position {position} and not yet applied here ({why}); repeating it under id {id:?} is safe")]
+    #[error(
+        "the command is ordered at position {position} and not yet applied here ({why}); repeating it under id {id:?} is safe"
+    )]
     NotApplied {
         /// The id.
         id: String,
@@ -190,7 +198,8 @@ impl Proposer {
         if size > MAX_PAYLOAD {
             return Err(Error::TooLarge(format!("{size} bytes, of {MAX_PAYLOAD} at most")));
         }
-        let _slot = self.slots.try_acquire().map_err(|_| Error::Busy { what: "as many commands as may be" })?;
+        let _slot =
+            self.slots.try_acquire().map_err(|_| Error::Busy { what: "as many commands as may be" })?;
         // An id that is made up here can't be known.
         let named = command.id.is_some();
         let identity = self.complete(&mut command);
@@ -200,9 +209,7 @@ impl Proposer {
         self.following()?;
         let position = self.append(command, &identity, deadline).await?;
         match wait {
-            Wait::Ordered(_) => {
-                Ok(Answer { id: identity.id, position, outcome: None, duplicate: false })
-            }
+            Wait::Ordered(_) => Ok(Answer { id: identity.id, position, outcome: None, duplicate: false }),
             Wait::Applied(_) => self.applied(identity.id, position, deadline).await,
         }
     }
@@ -233,7 +240,12 @@ impl Proposer {
         }
     }
 
-    async fn append(&self, command: Command, identity: &Identity, deadline: Instant) -> Result<Position, Error> {
+    async fn append(
+        &self,
+        command: Command,
+        identity: &Identity,
+        deadline: Instant,
+    ) -> Result<Position, Error> {
         let id = || identity.id.clone();
         let entry = NewEntry::Command(command);
         match timeout_at(deadline, self.log.append(&entry)).await {
@@ -243,7 +255,9 @@ impl Proposer {
             }
             Ok(Err(log::Error::Unknown(why))) => Err(Error::NotOrdered { id: id(), why }),
             Ok(Err(log::Error::TooLarge(why))) => Err(Error::TooLarge(why)),
-            Ok(Err(log::Error::Full)) => Err(Error::Busy { what: "as many commands as the log's queue holds" }),
+            Ok(Err(log::Error::Full)) => {
+                Err(Error::Busy { what: "as many commands as the log's queue holds" })
+            }
             Ok(Err(source)) => Err(Error::Log { id: id(), source }),
             Err(_) => Err(Error::NotOrdered { id: id(), why: "the log did not answer in time".into() }),
         }
@@ -291,7 +305,8 @@ impl Proposer {
     pub fn whereabouts(&self, id: String, source: Option<String>) -> Result<Whereabouts, Error> {
         let identity = Identity { source: source.unwrap_or_else(|| engine_source(&self.engine)), id };
         // Looked up first: a command that is applied between the two look-ups is then found in the second.
-        let ordered = self.lock().iter().rev().find(|(own, _)| *own == identity).map(|(_, position)| *position);
+        let ordered =
+            self.lock().iter().rev().find(|(own, _)| *own == identity).map(|(_, position)| *position);
         Ok(match (self.replica.known(&identity)?, ordered) {
             (Some(known), _) => Whereabouts::Applied(known),
             (None, Some(position)) => Whereabouts::Ordered(position),
@@ -331,7 +346,9 @@ fn proposed(result: &Result<Answer, Error>) -> Proposed {
         Ok(Answer { outcome: None, .. }) => Proposed::Ordered,
         Err(Error::NotOrdered { .. } | Error::NotApplied { .. }) => Proposed::Unknown,
         Err(Error::Busy { .. }) => Proposed::OverQuota,
-        Err(Error::Draining | Error::NotFollowing(_) | Error::Log { .. } | Error::Replica(_)) => Proposed::Unavailable,
+        Err(Error::Draining | Error::NotFollowing(_) | Error::Log { .. } | Error::Replica(_)) => {
+            Proposed::Unavailable
+        }
         Err(Error::TooLarge(_) | Error::Reused { .. } | Error::Gone { .. } | Error::Void { .. }) => {
             Proposed::Refused
         }

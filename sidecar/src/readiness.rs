@@ -125,18 +125,15 @@ mod tests {
     #[test]
     fn ready_once_the_head_of_the_start_was_reached() {
         assert!(reasons(Phase::Running, Some(&well())).is_empty());
-        let behind = Progress {
-            state: State::CatchingUp,
-            reached: false,
-            start_head: Some(Position(9)),
-            ..well()
-        };
+        let behind =
+            Progress { state: State::CatchingUp, reached: false, start_head: Some(Position(9)), ..well() };
         assert_eq!(reasons(Phase::Running, Some(&behind)), ["CatchingUp"]);
     }
 
     #[test]
     fn what_all_share_makes_nobody_unready() {
-        let away = Progress { trouble: Some(trouble("LogUnreachable", "…")), lag: None, end: None, ..well() };
+        let away =
+            Progress { trouble: Some(trouble("LogUnreachable", "…")), lag: None, end: None, ..well() };
         assert!(reasons(Phase::Running, Some(&away)).is_empty());
         let facts = Facts { phase: Phase::Running, document: Ok(()), progress: Some(&away) };
         assert_eq!(troubles(facts, Some("no JSON")).len(), 2, "but it is said");
@@ -146,7 +143,8 @@ mod tests {
     fn what_is_this_agents_own_does() {
         let halted = Progress { state: State::Halted, trouble: Some(trouble("InDoubt", "…")), ..well() };
         assert_eq!(reasons(Phase::Running, Some(&halted)), ["InDoubt"]);
-        let unwell = Progress { application: Application::Unwell(trouble("ApplicationUnreachable", "…")), ..well() };
+        let unwell =
+            Progress { application: Application::Unwell(trouble("ApplicationUnreachable", "…")), ..well() };
         assert_eq!(reasons(Phase::Running, Some(&unwell)), ["ApplicationUnreachable"]);
         let overdue = Progress { application: Application::Overdue(trouble("Overdue", "…")), ..well() };
         assert!(reasons(Phase::Running, Some(&overdue)).is_empty());

@@ -39,27 +39,23 @@ struct Proxy {
 }
 
 /// Everything that arrives at 7072.
-#[must_use]
 pub fn router(agent: Agent, intake: Intake) -> Router {
     Router::new().fallback(handle).with_state(Proxy { agent, intake, forward: Forward::default() })
 }
 
 async fn handle(State(proxy): State<Proxy>, request: Request) -> Result<Response, Problem> {
-    let class = proxy.agent.class().map_err(|why| {
-        Problem::troubled(&Trouble { reason: "WaitingForDocument".into(), message: why })
-    })?;
-    let Class { port, mode: Mode::Replicate { rules, reads }, .. } = class else {
+    let class = proxy
+        .agent
+        .class()
+        .map_err(|why| Problem::troubled(&Trouble { reason: "WaitingForDocument".into(), message: why }))?;
+    let Class { mode: Mode::Replicate { rules, reads }, .. } = class else {
         return Err(Problem::not_found(
             "this class applies commands, it does not replicate HTTP requests; propose at POST /v1/commands of the \
              local API, or set agents[].replicate",
         ));
     };
     supported(&request)?;
-    if replicated(&rules, &request) {
-        proxy.order(request).await
-    } else {
-        proxy.pass(request, port, reads).await
-    }
+    if replicated(&rules, &request) { proxy.order(request).await } else { proxy.pass(request, reads).await }
 }
 
 /// What a proxy between request and answer can't carry.
@@ -94,14 +90,14 @@ impl Proxy {
         Ok(respond(answer))
     }
 
-    async fn pass(&self, request: Request, port: u16, reads: Reads) -> Result<Response, Problem> {
+    async fn pass(&self, request: Request, reads: Reads) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
         let reads = reads::wanted(&parts.headers, reads)?;
         let engine = self.serving()?;
         if reads == Reads::Barrier {
             engine.barriers.pass(DEFAULT_WAIT).await?;
         }
-        let response = self.forward.send(port, parts, body).await?;
+        let response = self.forward.send(engine.port, parts, body).await?;
         // Asked again now that a connection stood: what answered is then the life that is known.
         known(&engine)?;
         Ok(response.map(Body::new))

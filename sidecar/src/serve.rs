@@ -23,12 +23,21 @@ const HEAD_LIMIT: Duration = Duration::from_secs(120);
 const CLOSING: Duration = Duration::from_millis(500);
 
 /// Serves until `stop`, at most `connections` at once; more wait in the kernel's backlog.
-pub async fn serve<L: Listener>(mut listener: L, router: Router, connections: usize, stop: CancellationToken) {
+pub async fn serve<L: Listener>(
+    mut listener: L,
+    router: Router,
+    connections: usize,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     let mut open = JoinSet::new();
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(HEAD_BYTES).half_close(false);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_BYTES)
+        .half_close(false);
     loop {
         while open.try_join_next().is_some() {}
         let accepted = async {
@@ -41,7 +50,9 @@ pub async fn serve<L: Listener>(mut listener: L, router: Router, connections: us
             () = stop.cancelled() => break,
             accepted = accepted => accepted,
         };
-        let service = router.clone().map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
+        let service = router
+            .clone()
+            .map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
         let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         open.spawn(async move {

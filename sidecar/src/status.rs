@@ -102,10 +102,8 @@ pub fn status(agent: &Agent) -> Status {
             topic_id: kafka.and_then(|kafka| kafka.topic_id.clone()),
         },
         replica: agent.progress().map(replica),
-        proposals: engine.map(|engine| Proposals {
-            outstanding: engine.proposer.outstanding(),
-            limit: OUTSTANDING,
-        }),
+        proposals: engine
+            .map(|engine| Proposals { outstanding: engine.proposer.outstanding(), limit: OUTSTANDING }),
         heartbeats: agent.heartbeats(),
     }
 }

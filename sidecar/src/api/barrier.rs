@@ -5,7 +5,8 @@ use axum::response::{IntoResponse, Response};
 use decree_wire::attributes::header as names;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Door, prefer};
+use super::door::Door;
+use super::prefer;
 use crate::problem::Problem;
 use crate::propose::Wait;
 

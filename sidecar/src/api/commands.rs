@@ -8,7 +8,8 @@ use decree_wire::proposal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Door, event, prefer};
+use super::door::Door;
+use super::{event, prefer};
 use crate::answer::respond;
 use crate::problem::Problem;
 use crate::propose::Whereabouts;
@@ -52,7 +53,9 @@ pub(super) async fn whereabouts(
     let found = engine.proposer.whereabouts(id.clone(), which.source)?;
     Ok(Json(match found {
         Whereabouts::Unknown => Where { id, state: "unknown", position: None, outcome: None },
-        Whereabouts::Ordered(position) => Where { id, state: "ordered", position: Some(position), outcome: None },
+        Whereabouts::Ordered(position) => {
+            Where { id, state: "ordered", position: Some(position), outcome: None }
+        }
         Whereabouts::Applied(known) => Where {
             id,
             state: "applied",

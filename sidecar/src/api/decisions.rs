@@ -13,32 +13,20 @@ use bytes::Bytes;
 use decree_wire::position::{Incarnation, Position};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::Door;
+use super::door::Door;
 use super::event::line;
 use crate::agent::{Agent, Engine};
 use crate::log::{Log, Reader, Stored};
 use crate::problem::Problem;
 use crate::shutdown::Phase;
 
-/// How many streams at once: each costs a reader with its buffers.
-const STREAMS: usize = 16;
 /// How often an idle stream says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long the log may take to answer where it begins or ends.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
-
-/// Counts the streams.
-#[derive(Clone, Debug)]
-pub(super) struct Streams(Arc<Semaphore>);
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(STREAMS)))
-    }
-}
 
 #[derive(Deserialize)]
 pub(super) struct From {
@@ -68,16 +56,23 @@ pub(super) async fn follow(
     let engine = door.agent.engine_now()?;
     let begin = begin(query.from.as_deref(), &headers)?;
     let form = form(&headers);
-    let slot = Arc::clone(&door.streams.0)
-        .try_acquire_owned()
-        .map_err(|_| Problem::over_quota(format!("{STREAMS} streams are open at this agent already; close one")))?;
+    let slot = door.stream()?;
     let incarnation = engine.replica.progress().borrow().incarnation.clone();
     let Some(incarnation) = incarnation else {
         return Err(Problem::unavailable("this agent does not follow a log yet; try again"));
     };
     let reader = open(engine.log.as_ref(), begin).await?;
     let agent = door.agent.clone();
-    let stream = Stream { agent, engine, incarnation, reader, form, ready: VecDeque::new(), ended: false, _slot: slot };
+    let stream = Stream {
+        agent,
+        engine,
+        incarnation,
+        reader,
+        form,
+        ready: VecDeque::new(),
+        ended: false,
+        _slot: slot,
+    };
     let body = Body::from_stream(futures::stream::unfold(stream, |mut stream| async {
         stream.next().await.map(|chunk| (chunk, stream))
     }));

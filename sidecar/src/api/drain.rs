@@ -10,7 +10,7 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::Door;
+use super::door::Door;
 use crate::problem::Problem;
 use crate::shutdown::{DRAIN_LIMIT, Phase};
 

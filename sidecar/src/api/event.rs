@@ -71,7 +71,9 @@ fn with_data(mut out: Map<String, Value>, content_type: Option<&str>, payload: &
     }
     let text = std::str::from_utf8(payload).ok();
     match text {
-        Some(text) if is_json(content_type) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => {
+        Some(text)
+            if is_json(content_type) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() =>
+        {
             let head = Value::Object(out).to_string();
             // Line breaks in valid JSON are white space; in a line they would end it.
             let data = text.replace(['\n', '\r'], " ");

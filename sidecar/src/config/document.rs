@@ -90,8 +90,11 @@ impl Watch {
 
 fn read(place: &Path) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io { path: place.to_owned(), source };
-    let file =
-        if std::fs::metadata(place).map_err(io)?.is_dir() { place.join(document::FILE) } else { place.to_owned() };
+    let file = if std::fs::metadata(place).map_err(io)?.is_dir() {
+        place.join(document::FILE)
+    } else {
+        place.to_owned()
+    };
     if std::fs::metadata(&file).map_err(io)?.len() > MAX_BYTES {
         return Err(Error::TooLarge(file));
     }

@@ -57,14 +57,16 @@ impl Default for Forward {
 impl Forward {
     /// Sends a request and returns the answer as it streams in.
     pub(super) async fn send(&self, port: u16, parts: Parts, body: Body) -> Result<Response<Body>, Problem> {
-        let slot = Arc::clone(&self.under_way)
-            .try_acquire_owned()
-            .map_err(|_| Problem::over_quota(format!("{UNDER_WAY} requests are under way at this agent already")))?;
+        let slot = Arc::clone(&self.under_way).try_acquire_owned().map_err(|_| {
+            Problem::over_quota(format!("{UNDER_WAY} requests are under way at this agent already"))
+        })?;
         let request = request(port, parts, body)?;
         let mut response = match timeout(ANSWER_LIMIT, self.client.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => {
-                return Err(Problem::unavailable(format!("port {port} of the application accepts no connection")));
+                return Err(Problem::unavailable(format!(
+                    "port {port} of the application accepts no connection"
+                )));
             }
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => {

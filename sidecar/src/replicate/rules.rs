@@ -18,7 +18,9 @@ const DECODINGS: usize = 6;
 pub(super) fn matches(rules: &[Rule], method: &Method, path: &str, headers: &HeaderMap) -> bool {
     let mut methods = vec![method.as_str().to_owned()];
     for name in METHOD_OVERRIDES {
-        methods.extend(headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_ascii_uppercase));
+        methods.extend(
+            headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_ascii_uppercase),
+        );
     }
     let mut prefixes = rules
         .iter()
@@ -163,7 +165,8 @@ mod tests {
     #[test]
     fn a_method_in_a_header_counts() {
         let rules = [Rule { methods: vec!["PUT".into()], path_prefix: "/v1".into() }];
-        let headers = [("x-http-method-override".parse().unwrap(), "put".parse().unwrap())].into_iter().collect();
+        let headers =
+            [("x-http-method-override".parse().unwrap(), "put".parse().unwrap())].into_iter().collect();
         assert!(matches(&rules, &Method::POST, "/v1/x", &headers));
         assert!(!matches(&rules, &Method::POST, "/v2/x", &headers));
     }
