@@ -116,6 +116,12 @@ impl Bed {
         brokers.join(",")
     }
 
+    /// Certificates for the listeners with TLS: `ca.crt`, and of a client `client.crt`, `client.key`, both in
+    /// `client.pem`.
+    pub fn kafka_certificates(&self) -> PathBuf {
+        self.dir().join("kafka/pki")
+    }
+
     /// What a process on the bed finds in its environment.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let path = format!(

@@ -48,11 +48,12 @@ pub(crate) fn create(bed: &Bed) -> Result<()> {
 fn format_disks(bed: &Bed) -> Result<()> {
     let scram = |(name, password): (&str, &str)| format!("SCRAM-SHA-512=[name={name},password={password}]");
     let config = settings_file(bed, 1).display().to_string();
-    let users = [scram(ADMIN), scram(USER)];
-    let arguments = ["format", "--cluster-id", CLUSTER_ID, "--config", &config];
-    let arguments: Vec<&str> =
-        arguments.into_iter().chain(users.iter().flat_map(|user| ["--add-scram", user])).collect();
-    bed.kafka_tool("kafka-storage", &arguments, None)?;
+    let users = [ADMIN, USER].into_iter().flat_map(|user| ["--add-scram".to_owned(), scram(user)]);
+    Program::new("kafka-format", broker_name(1), "java")
+        .args(tools::java(bed))
+        .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config", &config])
+        .args(users)
+        .run(bed)?;
 
     let first = disk(bed, 1);
     let properties = fs::read_to_string(first.join("meta.properties")).context("read a formatted disk")?;

@@ -44,8 +44,21 @@ impl Program {
         self
     }
 
-    /// Starts it in a session of its own, in its host's network namespace and control group, with a log file.
+    /// Starts it, to run on after who started it. It has a log file and is known by its name from now on.
     pub(crate) fn start(&self, bed: &Bed) -> Result<u32> {
+        let child = self.command(bed)?.spawn().with_context(|| format!("start {}", self.name))?;
+        Record::of(child.id())?.write(bed, &self.name)?;
+        Ok(child.id())
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, bed: &Bed) -> Result<()> {
+        let status = self.command(bed)?.status().with_context(|| format!("start {}", self.name))?;
+        if status.success() { Ok(()) } else { Err(ended(bed, &self.name)) }
+    }
+
+    /// In a session of its own, in its host's network namespace and control group.
+    fn command(&self, bed: &Bed) -> Result<Command> {
         let join: String = cgroup::create(bed, &self.host)?
             .iter()
             .map(|file| format!("echo $$ > {} || exit 125; ", file.display()))
@@ -59,17 +72,14 @@ impl Program {
         if let Some(mounts) = &self.mounts {
             command.arg(format!("--mount={}", mounts.display()));
         }
-        let child = command
+        command
             .args(["--", "sh", "-c", &format!("{join}exec \"$@\""), &self.name])
             .args(&self.command)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {}", self.name))?;
-        Record::of(child.id())?.write(bed, &self.name)?;
-        Ok(child.id())
+            .stderr(log);
+        Ok(command)
     }
 }
 

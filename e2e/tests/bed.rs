@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use decree_e2e::cluster::NODES;
-use decree_e2e::{Bed, Image, images};
+use decree_e2e::{Bed, Image, images, kafka};
 
 const OPA: &str = "
 apiVersion: apps/v1
@@ -114,5 +114,44 @@ fn kafka_keeps_records_while_a_broker_is_away() -> Result<()> {
     bed.start_broker(2)?;
     ensure!(consumed? == "one\ntwo\n", "other records came back");
     bed.kafka_tool("kafka-topics", &["--delete", "--topic", &topic], None)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn every_listener_of_kafka_takes_its_clients_and_no_others() -> Result<()> {
+    let bed = Bed::of_test()?;
+    let at = |file: &str| bed.kafka_certificates().join(file).display().to_string();
+    let tls = format!("ssl.truststore.type=PEM\nssl.truststore.location={}\n", at("ca.crt"));
+    let key = format!("ssl.keystore.type=PEM\nssl.keystore.location={}\n", at("client.pem"));
+    let login = |module: &str, password: &str| {
+        format!(
+            "sasl.jaas.config=org.apache.kafka.common.security.{module} required username=\"{}\" password=\"{password}\";\n",
+            kafka::USER.0
+        )
+    };
+    let scram = |password: &str| {
+        format!("sasl.mechanism=SCRAM-SHA-512\n{}", login("scram.ScramLoginModule", password))
+    };
+    let plain = format!("sasl.mechanism=PLAIN\n{}", login("plain.PlainLoginModule", kafka::USER.1));
+
+    let ask = |port: u16, protocol: &str, settings: &str| {
+        let file = tempfile::NamedTempFile::new()?;
+        let limits = "default.api.timeout.ms=40000\nrequest.timeout.ms=10000\n";
+        std::fs::write(file.path(), format!("security.protocol={protocol}\n{limits}{settings}"))?;
+        let config = file.path().display().to_string();
+        let servers = bed.kafka_listeners(port);
+        bed.kafka_tool(
+            "kafka-topics",
+            &["--bootstrap-server", &servers, "--command-config", &config, "--list"],
+            None,
+        )
+    };
+    ask(kafka::TLS, "SSL", &tls)?;
+    ask(kafka::MUTUAL_TLS, "SSL", &format!("{tls}{key}"))?;
+    ask(kafka::SASL, "SASL_PLAINTEXT", &scram(kafka::USER.1))?;
+    ask(kafka::SASL_TLS, "SASL_SSL", &format!("{tls}{plain}"))?;
+    ensure!(ask(kafka::MUTUAL_TLS, "SSL", &tls).is_err(), "a client without a certificate was taken");
+    ensure!(ask(kafka::SASL, "SASL_PLAINTEXT", &scram("wrong")).is_err(), "a wrong password was taken");
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::cluster::Bed;
 
 /// Tools by the names of their scripts; what those run; whether they take `--bootstrap-server`.
-const TOOLS: [(&str, &str, bool); 14] = [
+const TOOLS: [(&str, &str, bool); 13] = [
     ("kafka-acls", "org.apache.kafka.tools.AclCommand", true),
     ("kafka-configs", "kafka.admin.ConfigCommand", true),
     ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer", true),
@@ -20,7 +20,6 @@ const TOOLS: [(&str, &str, bool); 14] = [
     ("kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand", true),
     ("kafka-metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand", true),
     ("kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand", true),
-    ("kafka-storage", "kafka.tools.StorageTool", false),
     ("kafka-topics", "org.apache.kafka.tools.TopicCommand", true),
     ("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand", true),
 ];
@@ -63,22 +62,20 @@ impl Bed {
             .iter()
             .find(|(name, ..)| *name == tool)
             .with_context(|| format!("no tool of Kafka's is {tool}"))?;
-        // Formatting happens before there is a network namespace to be in; all the others connect.
-        let mut command = if *connects { self.command_inside("java") } else { Command::new("java") };
-        command
-            .args([
-                "-Xmx256m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-XX:-UsePerfData",
-                "-Xshare:auto",
-            ])
-            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
-            .args(["-cp", &format!("{}/*", self.parts.kafka.display()), class]);
+        let mut command = self.command_inside("java");
+        command.args(java(self)).arg(class);
         if *connects && !arguments.contains(&"--bootstrap-server") {
             command.args(["--bootstrap-server", &self.kafka_bootstrap()]);
         }
         command.args(arguments);
         Ok(command)
     }
+}
+
+/// The JVM of a tool: quick to start, small, and quiet, or its clients' logs are megabytes.
+pub(super) fn java(bed: &Bed) -> Vec<String> {
+    let jars = format!("{}/*", bed.parts.kafka.display());
+    let quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error";
+    let options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", quiet];
+    options.into_iter().chain(["-cp", &jars]).map(str::to_owned).collect()
 }

@@ -60,7 +60,9 @@ pub(super) fn ensure(
     }
 
     // Renamed into place when complete: an interrupted build is never taken for a part.
-    let work = tempfile::Builder::new().prefix(&format!("building-{}-", recipe.name)).tempdir_in(&parts)?;
+    let prefix = format!("building-{}-", recipe.name);
+    remove_interrupted(&parts, &prefix)?;
+    let work = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parts)?;
     let (source, output) = (work.path().join("source"), work.path().join("output"));
     fs::create_dir(&source)?;
     fs::create_dir(&output)?;
@@ -75,6 +77,17 @@ pub(super) fn ensure(
     let order = Order { source: &source, output: &output, log: &log };
     progress.step(&format!("building {} {}", recipe.name, recipe.version), Some(&log), || build(&order))?;
     fs::rename(&output, &target).with_context(|| format!("move {} into the cache", recipe.name))
+}
+
+/// What builds left that were killed; under the part's lock there is no other.
+fn remove_interrupted(parts: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(parts)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(path: &Path, part: &str, progress: &Progress) -> Result<File> {
