@@ -52,7 +52,7 @@ impl Namespace {
     pub fn wait_equal_digests(&self, agents: &[Agent], limit: Duration) -> Result<Value> {
         self.wait("one digest at one position", limit, || {
             let digests: Vec<Value> =
-                agents.iter().map(|agent| Ok(agent.status()?["digest"].clone())).collect::<Result<_>>()?;
+                agents.iter().map(|agent| Ok(agent.replica()?["digest"].clone())).collect::<Result<_>>()?;
             let first = digests.first().context("find an agent")?;
             if first.is_object() && digests.iter().all(|digest| digest == first) {
                 return Ok(Some(first.clone()));
@@ -90,6 +90,11 @@ impl Agent {
     /// What the sidecar says of itself.
     pub fn status(&self) -> Result<Value> {
         Client::new(format!("http://{}:{}", self.address, port::HEALTH)).get_json("/status")
+    }
+
+    /// Where its replica is: `state`, `position`, `digest` and more; null before there is one.
+    pub fn replica(&self) -> Result<Value> {
+        self.status().map(|mut status| status["replica"].take())
     }
 
     /// A client of the agent's HTTP replication.

@@ -123,3 +123,48 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Answers with these status codes, one after the other, and tells the ids that it saw.
+    fn server(answers: &'static [u16]) -> (Client, mpsc::Receiver<String>) {
+        let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+        let client = Client::new(format!("http://{}", server.server_addr().to_ip().unwrap()));
+        let (seen, ids) = mpsc::channel();
+        std::thread::spawn(move || {
+            for status in answers {
+                let request = server.recv().unwrap();
+                let id = request.headers().iter().find(|header| header.field.equiv("idempotency-key"));
+                seen.send(id.map(|header| header.value.to_string()).unwrap_or_default()).unwrap();
+                request.respond(tiny_http::Response::from_string("x").with_status_code(*status)).unwrap();
+            }
+        });
+        (client, ids)
+    }
+
+    #[test]
+    fn what_was_not_answered_is_repeated_under_its_id() {
+        for method in ["POST", "DELETE"] {
+            let (client, ids) = server(&[503, 504, 429, 200]);
+            let request = Request { method, path: "/".into(), id: Some("a".into()), ..Request::default() };
+            let outcome = client.send_until_answered(&request, Duration::from_secs(30));
+            assert_eq!((outcome.fate(), outcome.attempts), (Fate::Acknowledged, 4));
+            assert_eq!(ids.iter().collect::<Vec<_>>(), ["a"; 4]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_silence_says_nothing() {
+        let request = Request { method: "PUT", path: "/".into(), body: "b".into(), ..Request::default() };
+        let (client, _ids) = server(&[404]);
+        assert_eq!(client.send_until_answered(&request, Duration::ZERO).fate(), Fate::Refused);
+        let (client, _ids) = server(&[503]);
+        assert_eq!(client.send_until_answered(&request, Duration::ZERO).fate(), Fate::Unknown);
+        let nobody = Client::new("http://127.0.0.1:1");
+        assert_eq!(nobody.send_until_answered(&request, Duration::ZERO).fate(), Fate::Unknown);
+    }
+}

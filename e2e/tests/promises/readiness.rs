@@ -38,8 +38,8 @@ fn ready_only_when_caught_up() -> Result<()> {
 
         let recorded = agent.recorded()?.len();
         ensure!(recorded == COMMANDS, "ready with {recorded} of {COMMANDS} commands");
-        let status = agent.status()?;
-        ensure!(status["position"].as_u64() >= Some(COMMANDS as u64 - 1), "ready at {status}");
+        let replica = agent.replica()?;
+        ensure!(replica["position"].as_u64() >= Some(COMMANDS as u64 - 1), "ready at {replica}");
         ensure!(seen_behind > 0, "it was never seen to be behind, so nothing was tested");
         println!("unready in {seen_behind} looks with up to {most} commands, ready with {recorded}");
         Ok(())

@@ -41,7 +41,7 @@ const ENGINE_FAULTS: [Fault; 20] = [
     (
         "a method in lower case",
         |e| class(e)["replicate"]["rules"][0]["methods"] = json!(["put"]),
-        &["rules[0].methods", "upper case, as PUT"],
+        &["rules[0].methods", "^[A-Z]"],
     ),
     (
         "a prefix with a query",

@@ -64,7 +64,7 @@ fn a_delivery_in_doubt_is_never_repeated() -> Result<()> {
         })?;
         namespace.kill_container(&killed.pod, CONTAINER, "SIGKILL")?;
         let status = namespace.wait("the agent to halt in doubt", LIMIT, || {
-            let status = killed.status()?;
+            let status = killed.replica()?;
             if status["state"] == "Halted" { Ok(Some(status)) } else { bail!("{status}") }
         })?;
         ensure!(status.to_string().contains("InDoubt"), "halted for another reason: {status}");
@@ -115,7 +115,7 @@ fn kill_repeatedly(namespace: &Namespace, agent: &Agent) -> Result<usize> {
         let at_kill = agent.recorded()?.len();
         let goes_on = namespace.wait("the sidecar to go on", LIMIT, || {
             ensure!(self::restarts(namespace, &agent.pod)? > restarts, "not restarted yet");
-            let status = agent.status()?;
+            let status = agent.replica()?;
             if status["state"] == "Halted" {
                 ensure!(status.to_string().contains("InDoubt"), "halted: {status}");
                 return Ok(Some(false));
