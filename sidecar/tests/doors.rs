@@ -1,0 +1,8 @@
+//! Each door of an agent keeps its word, over real HTTP on localhost, with the log in memory and a scripted application.
+
+mod doors {
+    pub(crate) mod agent;
+    pub(crate) mod http;
+    mod http_replication;
+    mod local_api;
+}
