@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::Client;
 use rdkafka::error::KafkaError;
@@ -13,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::client::{self, Context};
 use crate::connection::Connection;
 use crate::error::{Attempt, Error, Result};
-use crate::native::{self, Refusal};
+use crate::native::{self, Event, Refusal};
 
 /// Watermarks and the like are blocking calls of librdkafka: at most so many threads wait in them at once.
 const BLOCKING: usize = 4;
@@ -87,15 +88,26 @@ impl Admin {
 
     /// An error that says what is behind a request that merely timed out.
     pub(crate) fn failed(&self, attempt: &Attempt, code: Code, detail: &str) -> Error {
+        self.hear();
         match (code, self.client().context().trouble()) {
             (Code::OperationTimedOut, Some(trouble)) => attempt.error(Code::AllBrokersDown, trouble),
             _ => attempt.error(code, detail),
         }
     }
 
+    /// Takes the logs that gathered, at every call: they say why brokers can't be reached.
+    fn hear(&self) {
+        while let Some(event) = native::poll_main(self.client()) {
+            if let Event::Log { level, facility, message } = event {
+                self.client().context().log(level, &facility, &message);
+            }
+        }
+    }
+
     pub(crate) fn answered<T>(&self, attempt: &Attempt, answer: Result<T, Refusal>) -> Result<T> {
         match answer {
             Ok(value) => {
+                self.hear();
                 self.client().context().answered();
                 Ok(value)
             }
@@ -130,6 +142,7 @@ impl Admin {
 
 fn refusal(error: &KafkaError) -> Refusal {
     let code = error.rdkafka_error_code().unwrap_or(match error {
+        KafkaError::AdminOp(code) => *code,
         KafkaError::AdminOpCreation(_) | KafkaError::Nul(_) => Code::InvalidArgument,
         _ => Code::Fail,
     });

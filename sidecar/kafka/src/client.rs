@@ -143,6 +143,11 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            // "[thrd:HOST]: HOST: Connect to ADDRESS failed: Connection refused (after 0ms in state CONNECT)"
+            let detail = message.split_once("]: ").map_or(message, |(_, detail)| detail);
+            self.note(Code::BrokerTransportFailure, detail);
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, "librdkafka: {message}");

@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::PARTITION;
@@ -49,9 +50,7 @@ impl Consumer {
         let event = queue.poll()?;
         match &event {
             Event::Log { level, facility, message } => client.context().log(*level, facility, message),
-            Event::Failed { topic: None, refusal, .. } => {
-                client.context().note(refusal.code, &refusal.detail)
-            }
+            Event::Failed { topic: None, refusal } => client.context().note(refusal.code, &refusal.detail),
             Event::Record { .. } | Event::End { .. } => client.context().answered(),
             Event::Committed(Err(refusal)) => tracing::debug!(detail = refusal.detail, "a commit failed"),
             Event::Committed(Ok(())) | Event::Failed { .. } | Event::Other => (),
@@ -71,9 +70,15 @@ impl Consumer {
         &self.client.as_ref().expect("the client is taken only in drop").1
     }
 
-    /// Reads `topic` from `offset` on, and nothing else; what was fetched before is dropped.
-    pub(crate) fn assign(&self, topic: &str, offset: i64) -> KafkaResult<()> {
-        self.client().assign(&at(topic, Offset::Offset(offset))?)
+    /// Reads `topic` from `offset` on. Once for each consumer (see `Reader::seek`).
+    pub(crate) fn assign(&self, topic: &str, offset: Offset) -> KafkaResult<()> {
+        self.client().assign(&at(topic, offset)?)
+    }
+
+    /// Goes on elsewhere in a topic that is assigned; what was fetched before is dropped, the end is told anew. In the
+    /// background; nothing happens where fetching has stopped.
+    pub(crate) fn seek(&self, topic: &str, offset: Offset) -> KafkaResult<()> {
+        self.client().seek_partitions(at(topic, offset)?, Duration::ZERO).map(|_| ())
     }
 
     /// Commits in the background; what becomes of it is logged.
@@ -102,10 +107,7 @@ impl Consumer {
     /// Asks the brokers for the low and high watermark.
     pub(crate) async fn query_watermarks(&self, topic: &str, limit: Duration) -> Result<(i64, i64)> {
         let attempt = self.attempt(format!("list the offsets of topic {topic}"), topic, limit);
-        let (client, topic) = (self.client().clone(), topic.to_owned());
-        let answer =
-            tokio::task::spawn_blocking(move || client.fetch_watermarks(&topic, PARTITION, limit)).await;
-        match answer {
+        match self.start_query(topic, limit).await {
             Ok(Ok(watermarks)) => Ok(watermarks),
             Ok(Err(error)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
@@ -113,6 +115,12 @@ impl Consumer {
             }
             Err(error) => Err(attempt.error(Code::Fail, error.to_string())),
         }
+    }
+
+    /// The same as a task, which ends within `limit`.
+    pub(crate) fn start_query(&self, topic: &str, limit: Duration) -> JoinHandle<KafkaResult<(i64, i64)>> {
+        let (client, topic) = (self.client().clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || client.fetch_watermarks(&topic, PARTITION, limit))
     }
 }
 

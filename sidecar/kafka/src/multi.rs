@@ -1,10 +1,13 @@
 //! Reads partition 0 of many topics with one client: for what is heard now, not for what must not be missed.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 
@@ -46,7 +49,19 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 /// One consumer of many topics. A topic whose start is trimmed or that was made again is read from its end.
 pub struct MultiReader {
     consumer: Consumer,
+    topics: Mutex<HashMap<String, State>>,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Read,
+    /// librdkafka aborts the process when it is told to stop what is about to stop (its issue 5573), and does not say
+    /// when that is over: a topic comes back after `STOPPED`.
+    Removed(Instant),
+}
+
+/// Stopping takes milliseconds.
+const STOPPED: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for MultiReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +75,7 @@ impl MultiReader {
     pub fn open(connection: &Connection, group: &str, queue_kbytes: u32) -> Result<Self> {
         let config = client::multi_reader(connection, group, queue_kbytes)?;
         let consumer = Consumer::open(connection, &config)?;
-        let reader = Self { consumer };
+        let reader = Self { consumer, topics: Mutex::default() };
         // librdkafka takes incremental assignments only after a first.
         reader
             .consumer
@@ -78,23 +93,40 @@ impl MultiReader {
             Start::Tail(records) => Offset::OffsetTail(i64::from(records)),
             Start::Ago(ago) => self.offset_of(topic, ago).await?,
         };
-        self.remove(topic)?;
-        let client = self.consumer.client();
-        at(topic, offset)
-            .and_then(|list| client.incremental_assign(&list))
-            .map_err(|error| attempt.error(Code::Fail, error.to_string()))
+        let failed = |error: KafkaError| attempt.error(Code::Fail, error.to_string());
+        loop {
+            let removed = {
+                let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+                match topics.get(topic).copied() {
+                    Some(State::Removed(at)) if at.elapsed() < STOPPED => at,
+                    Some(State::Read) => {
+                        return self.consumer.seek(topic, offset).map_err(failed);
+                    }
+                    Some(State::Removed(_)) | None => {
+                        at(topic, offset)
+                            .and_then(|list| self.consumer.client().incremental_assign(&list))
+                            .map_err(failed)?;
+                        topics.insert(topic.to_owned(), State::Read);
+                        return Ok(());
+                    }
+                }
+            };
+            tokio::time::sleep_until(removed + STOPPED).await;
+        }
     }
 
     /// Reads this topic no longer.
     pub fn remove(&self, topic: &str) -> Result<()> {
         let attempt = self.consumer.attempt(format!("stop reading topic {topic}"), topic, START_LIMIT);
-        let failed = |error: rdkafka::error::KafkaError| attempt.error(Code::Fail, error.to_string());
-        let client = self.consumer.client();
-        let assigned = client.assignment().map_err(failed)?;
-        if assigned.find_partition(topic, crate::PARTITION).is_none() {
-            return Ok(());
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|_, state| !matches!(state, State::Removed(at) if at.elapsed() >= STOPPED));
+        if topics.get(topic) == Some(&State::Read) {
+            at(topic, Offset::Invalid)
+                .and_then(|list| self.consumer.client().incremental_unassign(&list))
+                .map_err(|error| attempt.error(Code::Fail, error.to_string()))?;
+            topics.insert(topic.to_owned(), State::Removed(Instant::now()));
         }
-        at(topic, Offset::Invalid).and_then(|list| client.incremental_unassign(&list)).map_err(failed)
+        Ok(())
     }
 
     /// What has been heard, at most `max`; waits up to `wait` for something. `Unreachable` says that every broker is
@@ -115,12 +147,12 @@ impl MultiReader {
             let Some(event) = self.consumer.poll() else { break };
             match event {
                 Event::Record { topic, record } => heard.push(Heard::Record { topic, record }),
-                Event::Failed { topic: Some(topic), refusal, .. } => {
+                Event::Failed { topic: Some(topic), refusal } => {
                     let attempt = self.consumer.attempt(format!("read topic {topic}"), &topic, START_LIMIT);
                     let error = attempt.error(refusal.code, refusal.detail);
                     heard.push(Heard::Failed { topic, error });
                 }
-                Event::Failed { topic: None, refusal, .. } => match refusal.code {
+                Event::Failed { topic: None, refusal } => match refusal.code {
                     Code::AllBrokersDown | Code::Authentication | Code::SSL if heard.is_empty() => {
                         let attempt = self.consumer.attempt("read".into(), "", START_LIMIT);
                         return Err(self.consumer.failed(&attempt, refusal.code, &refusal.detail));

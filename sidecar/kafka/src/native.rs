@@ -3,16 +3,19 @@
 
 mod call;
 mod cluster;
+mod config;
 mod consume;
 mod groups;
 mod topics;
 
 pub(crate) use cluster::brokers;
-pub(crate) use consume::{Event, EventQueue, message_status, watermarks};
+pub(crate) use config::{set_topic_config, topic_config};
+pub(crate) use consume::{Event, EventQueue, message_status, poll_main, watermarks};
 pub(crate) use groups::committed;
-pub(crate) use topics::{describe_topic, set_topic_config};
+pub(crate) use topics::{create_topic, describe_topic};
 
-use std::ffi::{CStr, c_char};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -45,4 +48,12 @@ unsafe fn text(text: *const c_char) -> String {
     }
     // SAFETY: not null, and terminated by the contract above.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Entries as C takes them.
+fn strings(entries: &BTreeMap<String, String>) -> Result<Vec<(CString, CString)>, Refusal> {
+    entries
+        .iter()
+        .map(|(key, value)| Ok((CString::new(key.as_str())?, CString::new(value.as_str())?)))
+        .collect()
 }

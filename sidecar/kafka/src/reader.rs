@@ -3,13 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{ClientConfig, Offset};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client;
 use crate::connection::Connection;
 use crate::consumer::{Consumer, changed_id};
-use crate::error::{Error, Result};
+use crate::error::{Attempt, Error, Result};
 use crate::native::{Event, Refusal};
 use crate::record::Record;
 
@@ -44,7 +47,8 @@ impl ReaderSettings {
 pub struct Fetched {
     /// In order; empty when nothing came in time.
     pub records: Vec<Record>,
-    /// The position that the broker reported as the end, while nothing has come after it.
+    /// The position that the broker reported as the end, while nothing has come after it. It was the end when the
+    /// broker answered; what was appended since is on its way.
     pub end: Option<i64>,
     /// The position that is read next. Markers and aborted records are passed without a record.
     pub next: i64,
@@ -63,14 +67,28 @@ const WATERMARKS_LIMIT: Duration = Duration::from_secs(5);
 /// A consumer of one topic's partition 0.
 pub struct Reader {
     consumer: Consumer,
+    connection: Connection,
+    config: ClientConfig,
     topic: String,
     expected_id: Option<String>,
     next: i64,
     end: Option<i64>,
     stopped: Option<Stopped>,
-    /// The end must be heard of again: the connection was lost.
-    unsure: bool,
+    /// Set while no broker can be reached.
+    lost: Option<Lost>,
+    /// An error that came after records, for the next call.
+    untold: Option<Error>,
 }
+
+/// librdkafka connects again by itself, but tells neither that nor the end a second time. So the brokers are asked.
+#[derive(Debug)]
+struct Lost {
+    told: Instant,
+    probe: Option<JoinHandle<KafkaResult<(i64, i64)>>>,
+}
+
+/// How often `next` says that the brokers are away, and how long a probe may take.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// Why nothing more is read until `seek`.
 #[derive(Debug, Clone)]
@@ -92,17 +110,21 @@ impl Reader {
     /// Connects in the background: succeeds with brokers away. Must be called in a runtime.
     pub fn open(connection: &Connection, settings: ReaderSettings) -> Result<Self> {
         let ReaderSettings { topic, topic_id, from, group, queue_kbytes } = settings;
-        let consumer = Consumer::open(connection, &client::reader(connection, &group, queue_kbytes)?)?;
-        let mut reader = Self {
+        let config = client::reader(connection, &group, queue_kbytes)?;
+        let consumer = Consumer::open(connection, &config)?;
+        let reader = Self {
             consumer,
+            connection: connection.clone(),
+            config,
             topic,
             expected_id: topic_id,
             next: from,
             end: None,
             stopped: None,
-            unsure: false,
+            lost: None,
+            untold: None,
         };
-        reader.seek(from)?;
+        reader.assign(from)?;
         Ok(reader)
     }
 
@@ -115,18 +137,20 @@ impl Reader {
     /// and before applying what comes make sure that the log is the same. `OutOfRange`, `Truncated`, `TopicReplaced`
     /// and `TopicMissing` last until `seek` or until another reader is opened.
     pub async fn next(&mut self, max_records: usize, max_bytes: usize, wait: Duration) -> Result<Fetched> {
-        if self.unsure {
-            // The end is reported anew, which also tells that a broker answers.
-            self.seek(self.next)?;
+        if let Some(error) = self.untold.take() {
+            return Err(error);
         }
         let deadline = Instant::now() + wait;
         loop {
             if let Some(stopped) = self.stopped.clone() {
+                // Logs gather all the same.
+                while self.consumer.poll().is_some() {}
                 return Err(self.explain(stopped).await);
             }
+            let heard = self.probe().await;
             let (had_end, before) = (self.end, self.next);
             let records = self.drain(max_records.max(1), max_bytes)?;
-            let reached = self.end.is_some() && (had_end, before) != (self.end, self.next);
+            let reached = heard || self.end.is_some() && (had_end, before) != (self.end, self.next);
             if !records.is_empty() || reached {
                 return Ok(Fetched { records, end: self.end, next: self.next });
             }
@@ -136,26 +160,40 @@ impl Reader {
         }
     }
 
-    /// Goes on from another position of the same incarnation, and forgets an error of the last one.
+    /// Goes on from another position of the same incarnation, and forgets an error of the last one. Connects anew.
+    ///
+    /// librdkafka aborts the process when a partition is assigned again while it is about to stop (its issue 5573), and
+    /// seeks nothing where it has stopped fetching, or unreliably where brokers are away. So a consumer is assigned once.
     pub fn seek(&mut self, position: i64) -> Result<()> {
-        let attempt = self.consumer.attempt(
-            format!("read topic {} from {position}", self.topic),
-            &self.topic,
-            WATERMARKS_LIMIT,
-        );
+        if matches!(self.stopped, Some(Stopped::Replaced(_))) {
+            // Another topic does not become the right one.
+            return Ok(());
+        }
+        self.attempt_from(position)?;
+        self.consumer = Consumer::open(&self.connection, &self.config)?;
+        self.assign(position)?;
+        self.next = position;
+        self.end = None;
+        self.stopped = None;
+        self.lost = None;
+        self.untold = None;
+        Ok(())
+    }
+
+    fn assign(&self, position: i64) -> Result<()> {
+        let attempt = self.attempt_from(position)?;
+        self.consumer
+            .assign(&self.topic, Offset::Offset(position))
+            .map_err(|error| attempt.error(Code::InvalidArgument, error.to_string()))
+    }
+
+    fn attempt_from(&self, position: i64) -> Result<Attempt> {
+        let what = format!("read topic {} from {position}", self.topic);
+        let attempt = self.consumer.attempt(what, &self.topic, WATERMARKS_LIMIT);
         if position < 0 {
             return Err(attempt.error(Code::InvalidArgument, "a position is not negative"));
         }
-        self.consumer
-            .assign(&self.topic, position)
-            .map_err(|error| attempt.error(Code::InvalidArgument, error.to_string()))?;
-        self.next = position;
-        self.end = None;
-        self.unsure = false;
-        if !matches!(self.stopped, Some(Stopped::Replaced(_))) {
-            self.stopped = None;
-        }
-        Ok(())
+        Ok(attempt)
     }
 
     /// Tells Kafka's tools that everything before `position` is dealt with. In the background; nobody depends on it.
@@ -199,16 +237,23 @@ impl Reader {
                 Event::Record { topic, record } if topic == self.topic && record.offset >= self.next => {
                     self.next = record.offset + 1;
                     self.end = None;
+                    self.lost = None;
                     bytes += record.size();
                     records.push(record);
                 }
                 Event::End { topic, offset } if topic == self.topic && offset >= self.next => {
                     self.next = offset;
                     self.end = Some(offset);
+                    self.lost = None;
                 }
-                Event::Failed { topic, offset: _, refusal } => {
-                    self.fail(topic, refusal, records.is_empty())?;
-                }
+                Event::Failed { topic, refusal } => match self.fail(topic, refusal) {
+                    Some(error) if records.is_empty() => return Err(error),
+                    Some(error) => {
+                        self.untold = Some(error);
+                        break;
+                    }
+                    None => (),
+                },
                 Event::Log { message, .. } => self.notice_id(&message),
                 Event::Record { .. } | Event::End { .. } | Event::Committed(_) | Event::Other => (),
             }
@@ -216,9 +261,8 @@ impl Reader {
         Ok(records)
     }
 
-    fn fail(&mut self, topic: Option<String>, refusal: Refusal, tell: bool) -> Result<()> {
-        let attempt =
-            self.consumer.attempt(format!("read topic {}", self.topic), &self.topic, WATERMARKS_LIMIT);
+    /// Takes note of an error; gives it back if it is to be told at once.
+    fn fail(&mut self, topic: Option<String>, refusal: Refusal) -> Option<Error> {
         match refusal.code {
             Code::AutoOffsetReset if refusal.detail.to_lowercase().contains("truncat") => {
                 self.stopped = Some(Stopped::Truncated(refusal.detail));
@@ -229,17 +273,47 @@ impl Reader {
                 self.stopped = Some(Stopped::Refused(refusal));
             }
             Code::AllBrokersDown | Code::Authentication | Code::SSL | Code::TopicAuthorizationFailed => {
-                self.unsure = true;
-                if tell {
-                    return Err(self.consumer.failed(&attempt, refusal.code, &refusal.detail));
-                }
+                return self.lose(&refusal);
             }
             // One broker of several, the group's coordinator, a commit: reading goes on.
-            code => {
-                tracing::debug!(?code, topic, detail = refusal.detail, "librdkafka reports");
+            code => tracing::debug!(?code, topic, detail = refusal.detail, "librdkafka reports"),
+        }
+        None
+    }
+
+    /// The brokers are away; that is told once in a while.
+    fn lose(&mut self, refusal: &Refusal) -> Option<Error> {
+        let now = Instant::now();
+        self.end = None;
+        let lost = self.lost.get_or_insert(Lost { told: now - AWAY, probe: None });
+        if now - lost.told < AWAY {
+            return None;
+        }
+        lost.told = now;
+        let attempt =
+            self.consumer.attempt(format!("read topic {}", self.topic), &self.topic, WATERMARKS_LIMIT);
+        Some(self.consumer.failed(&attempt, refusal.code, &refusal.detail))
+    }
+
+    /// While the brokers are away, asks for the end; whether it was heard just now. Never waits.
+    async fn probe(&mut self) -> bool {
+        let Some(lost) = &mut self.lost else { return false };
+        match &mut lost.probe {
+            Some(probe) if probe.is_finished() => {
+                let answer = probe.await;
+                lost.probe = None;
+                let Ok(Ok((_, high))) = answer else { return false };
+                self.lost = None;
+                // Where more is to come, its end comes with it.
+                self.end = (self.next >= high).then_some(self.next);
+                self.end.is_some()
+            }
+            Some(_) => false,
+            None => {
+                lost.probe = Some(self.consumer.start_query(&self.topic, AWAY));
+                false
             }
         }
-        Ok(())
     }
 
     fn notice_id(&mut self, message: &str) {

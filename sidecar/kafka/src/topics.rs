@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::admin::{NewTopic as NativeTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::admin::Admin;
@@ -55,29 +54,15 @@ impl Admin {
             ),
             name,
         );
-        let mut native = NativeTopic::new(name, topic.partitions, TopicReplication::Fixed(topic.replication));
-        for (key, value) in &topic.config {
-            native = native.set(key, value);
-        }
-        let answer = self.rdkafka().create_topics([&native], &self.options()).await;
-        let results = self.answered_by_rdkafka(&attempt, answer)?;
-        self.first(&attempt, results)
+        let answer = native::create_topic(self.client(), name, topic, self.limit()).await;
+        self.answered(&attempt, answer)
     }
 
     /// Every entry of the topic's configuration, the brokers' defaults included.
     pub async fn topic_config(&self, name: &str) -> Result<BTreeMap<String, ConfigEntry>> {
         let attempt = self.attempt(format!("describe the configuration of topic {name}"), name);
-        let answer =
-            self.rdkafka().describe_configs([&ResourceSpecifier::Topic(name)], &self.options()).await;
-        let resource = self.answered_by_rdkafka(&attempt, answer)?.into_iter().next();
-        let resource = resource.unwrap_or(Err(Code::Fail));
-        let resource = resource.map_err(|code| self.failed(&attempt, code, &code.to_string()))?;
-        let entry = |entry: rdkafka::admin::ConfigEntry| {
-            // A value that equals the default but was set on the topic is not the default.
-            let is_default = !matches!(entry.source, rdkafka::admin::ConfigSource::DynamicTopic);
-            (entry.name, ConfigEntry { value: entry.value, is_default })
-        };
-        Ok(resource.entries.into_iter().map(entry).collect())
+        let answer = native::topic_config(self.client(), name, self.limit()).await;
+        self.answered(&attempt, answer)
     }
 
     /// Sets these entries and leaves the others as they are.
@@ -95,19 +80,10 @@ impl Admin {
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
         let attempt = self.attempt(format!("delete topic {name}"), name);
         let answer = self.rdkafka().delete_topics(&[name], &self.options()).await;
-        let results = self.answered_by_rdkafka(&attempt, answer)?;
-        self.first(&attempt, results)
-    }
-
-    fn first(
-        &self,
-        attempt: &crate::error::Attempt,
-        results: Vec<Result<String, (String, Code)>>,
-    ) -> Result<()> {
-        match results.into_iter().next() {
+        match self.answered_by_rdkafka(&attempt, answer)?.into_iter().next() {
             Some(Ok(_)) => Ok(()),
-            Some(Err((_, code))) => Err(self.failed(attempt, code, &code.to_string())),
-            None => Err(self.failed(attempt, Code::Fail, "an answer without a result")),
+            Some(Err((_, code))) => Err(self.failed(&attempt, code, &code.to_string())),
+            None => Err(self.failed(&attempt, Code::Fail, "an answer without a result")),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rdkafka::bindings as c;
+use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::BorrowedMessage;
@@ -32,7 +33,6 @@ pub(crate) enum Event {
     /// Of a topic, or of the whole client.
     Failed {
         topic: Option<String>,
-        offset: i64,
         refusal: Refusal,
     },
     Committed(Result<(), Refusal>),
@@ -87,6 +87,23 @@ impl Drop for EventQueue {
     }
 }
 
+/// The next log line or error of a client that is no consumer, without waiting. rdkafka polls the main queue of an
+/// admin client nowhere, so that it would grow for as long as brokers are away.
+pub(crate) fn poll_main(client: &Client<Context>) -> Option<Event> {
+    // SAFETY: the client lives through the call; the reference to its queue and the event are given back here.
+    unsafe {
+        let queue = c::rd_kafka_queue_get_main(client.native_ptr());
+        let event = c::rd_kafka_queue_poll(queue, 0);
+        let read = (!event.is_null()).then(|| {
+            let read = read(event);
+            c::rd_kafka_event_destroy(event);
+            read
+        });
+        c::rd_kafka_queue_destroy(queue);
+        read
+    }
+}
+
 /// # Safety
 /// `event` is a live event.
 unsafe fn read(event: *mut c::rd_kafka_event_t) -> Event {
@@ -122,7 +139,6 @@ unsafe fn fetched(event: *mut c::rd_kafka_event_t) -> Event {
             Code::PartitionEOF => Event::End { topic, offset: (*message).offset },
             code => Event::Failed {
                 topic: Some(topic),
-                offset: (*message).offset,
                 refusal: Refusal::new(code, text(c::rd_kafka_message_errstr(message))),
             },
         }
@@ -138,13 +154,13 @@ unsafe fn failed(event: *mut c::rd_kafka_event_t) -> Event {
         let refusal = Refusal::new(code, text(c::rd_kafka_event_error_string(event)));
         let partition = c::rd_kafka_event_topic_partition(event);
         if partition.is_null() {
-            return Event::Failed { topic: None, offset: -1, refusal };
+            return Event::Failed { topic: None, refusal };
         }
         let (topic, offset) = (text((*partition).topic), (*partition).offset);
         c::rd_kafka_topic_partition_destroy(partition);
         match code {
             Code::PartitionEOF => Event::End { topic, offset },
-            _ => Event::Failed { topic: Some(topic), offset, refusal },
+            _ => Event::Failed { topic: Some(topic), refusal },
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Topics: what a topic is (its id above all), and changing some of its configuration.
+//! Topics: what a topic is (its id above all), and making one.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::time::Duration;
 
@@ -9,9 +8,9 @@ use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::call::{Answer, Call};
-use super::{Refusal, text};
+use super::{Refusal, strings, text};
 use crate::client::Context;
-use crate::topics::Topic;
+use crate::topics::{NewTopic, Topic};
 
 /// `None` where the brokers don't know the topic.
 pub(crate) async fn describe_topic(
@@ -82,69 +81,70 @@ fn described(answer: &Answer) -> Result<Topic, Refusal> {
     }
 }
 
-/// Sets these entries and leaves the others as they are.
-pub(crate) async fn set_topic_config(
+/// Makes a topic. (rdkafka's own drops what the broker says about a refusal.)
+pub(crate) async fn create_topic(
     client: &Client<Context>,
     name: &str,
-    entries: &BTreeMap<String, String>,
+    topic: &NewTopic,
     limit: Duration,
 ) -> Result<(), Refusal> {
     let name = CString::new(name)?;
-    let entries = entries
-        .iter()
-        .map(|(key, value)| Ok((CString::new(key.as_str())?, CString::new(value.as_str())?)))
-        .collect::<Result<Vec<_>, Refusal>>()?;
-    let call = begin_alter(client, &name, &entries, limit);
-    altered(&call.answer().await?)
+    let entries = strings(&topic.config)?;
+    let call = begin_create(client, &name, topic, &entries, limit)?;
+    created(&call.answer().await?)
 }
 
-fn begin_alter<'a>(
+fn begin_create<'a>(
     client: &'a Client<Context>,
     name: &CString,
+    topic: &NewTopic,
     entries: &[(CString, CString)],
     limit: Duration,
-) -> Call<'a> {
-    let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS;
-    let set = c::rd_kafka_AlterConfigOpType_t::RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET;
-    Call::begin(client, operation, limit, |client, options, queue| {
-        // SAFETY: the strings live through the call and are copied into the resource, which is destroyed here; the
-        // request copies the resource. An error of `add` (an empty name) is freed, the broker then refuses the request.
+) -> Result<Call<'a>, Refusal> {
+    let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
+    let mut error = [0; 256];
+    // SAFETY: the name lives through the call and is copied, the buffer is as long as said.
+    let native = unsafe {
+        c::rd_kafka_NewTopic_new(
+            name.as_ptr(),
+            topic.partitions,
+            topic.replication,
+            error.as_mut_ptr(),
+            error.len(),
+        )
+    };
+    if native.is_null() {
+        // SAFETY: librdkafka wrote a terminated string into the buffer.
+        return Err(Refusal::new(Code::InvalidArgument, unsafe { text(error.as_ptr()) }));
+    }
+    Ok(Call::begin(client, operation, limit, |client, options, queue| {
+        let mut native = native;
+        // SAFETY: the strings live through the call and are copied into the topic, which is destroyed here; the request
+        // copies the topic. `set_config` refuses nothing but an empty name, which the broker refuses as well.
         unsafe {
-            let mut resource = c::rd_kafka_ConfigResource_new(
-                c::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC,
-                name.as_ptr(),
-            );
             for (key, value) in entries {
-                let error = c::rd_kafka_ConfigResource_add_incremental_config(
-                    resource,
-                    key.as_ptr(),
-                    set,
-                    value.as_ptr(),
-                );
-                if !error.is_null() {
-                    c::rd_kafka_error_destroy(error);
-                }
+                c::rd_kafka_NewTopic_set_config(native, key.as_ptr(), value.as_ptr());
             }
-            c::rd_kafka_IncrementalAlterConfigs(client, &mut resource, 1, options, queue);
-            c::rd_kafka_ConfigResource_destroy(resource);
+            c::rd_kafka_CreateTopics(client, &mut native, 1, options, queue);
+            c::rd_kafka_NewTopic_destroy(native);
         }
-    })
+    }))
 }
 
-fn altered(answer: &Answer) -> Result<(), Refusal> {
+fn created(answer: &Answer) -> Result<(), Refusal> {
     // SAFETY: as in `described`.
     unsafe {
-        let result = c::rd_kafka_event_IncrementalAlterConfigs_result(answer.as_ptr());
+        let result = c::rd_kafka_event_CreateTopics_result(answer.as_ptr());
         if result.is_null() {
-            return Err(Refusal::new(Code::Fail, "not an answer to alter configs"));
+            return Err(Refusal::new(Code::Fail, "not an answer to create topics"));
         }
         let mut count = 0;
-        let resources = c::rd_kafka_IncrementalAlterConfigs_result_resources(result, &mut count);
+        let topics = c::rd_kafka_CreateTopics_result_topics(result, &mut count);
         for index in 0..count {
-            let resource = *resources.add(index);
-            let code = Code::from(c::rd_kafka_ConfigResource_error(resource));
-            if code != Code::NoError {
-                return Err(Refusal::new(code, text(c::rd_kafka_ConfigResource_error_string(resource))));
+            let topic = *topics.add(index);
+            match Code::from(c::rd_kafka_topic_result_error(topic)) {
+                Code::NoError => (),
+                code => return Err(Refusal::new(code, text(c::rd_kafka_topic_result_error_string(topic)))),
             }
         }
     }
