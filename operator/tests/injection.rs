@@ -1,4 +1,5 @@
 //! Golden pods: what the injection makes of whole manifests. `UPDATE_GOLDEN=1` writes the `.injected.yaml` files anew.
+#![allow(clippy::unwrap_used, clippy::panic)] // functions of tests, which clippy doesn't take for tests
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! The injection's decision as a table: every refusal with its remedy, every skip; and that it never injects twice.
+#![allow(clippy::unwrap_used, clippy::panic)] // functions of tests, which clippy doesn't take for tests
 
 use decree_crds::DecisionEngine;
 use decree_operator::inject::select::Skip;
