@@ -1,7 +1,5 @@
 //! Faults on purpose: containers, nodes, links and brokers that die or are cut off, and their repair.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
@@ -73,15 +71,10 @@ impl Namespace {
         let number = (1..=NODES)
             .find(|number| node_name(*number) == node)
             .with_context(|| format!("node {node} is not of this bed"))?;
-        let output = Command::new("ctr")
-            .arg("--address")
-            .arg(node::runtime_socket(self.bed(), number))
-            .args(["--namespace", "k8s.io", "tasks", "kill", "--signal", signal, id])
-            .output()
-            .context("start ctr")?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "send {signal} to {container} of {pod}: {}", errors.trim());
-        Ok(())
+        node::runtime_client(self.bed(), number)
+            .args(["tasks", "kill", "--signal", signal, id])
+            .run(self.bed())
+            .with_context(|| format!("send {signal} to {container} of {pod}"))
     }
 }
 

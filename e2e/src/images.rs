@@ -5,13 +5,12 @@ mod root;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::{Bed, NODES, node_name};
-use crate::node::runtime_socket;
+use crate::node;
 use root::RootFiles;
 
 /// The user that images of binaries run as.
@@ -142,14 +141,5 @@ pub(crate) fn load_on(bed: &Bed, image: &Image, nodes: &[usize]) -> Result<()> {
 }
 
 fn import(bed: &Bed, node: usize, archive: &Path) -> Result<()> {
-    let output = Command::new("ctr")
-        .arg("--address")
-        .arg(runtime_socket(bed, node))
-        .args(["--namespace", "k8s.io", "images", "import"])
-        .arg(archive)
-        .output()
-        .context("start ctr")?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "import on {}: {}", node_name(node), errors.trim());
-    Ok(())
+    node::runtime_client(bed, node).args(["images", "import", &archive.display().to_string()]).run(bed)
 }

@@ -69,7 +69,14 @@ pub(crate) fn directory(bed: &Bed, node: usize) -> PathBuf {
     bed.dir().join(node_name(node))
 }
 
-pub(crate) fn runtime_socket(bed: &Bed, node: usize) -> PathBuf {
+/// containerd's own client, as a process of the bed: it waits for ever for a containerd that is gone.
+pub(crate) fn runtime_client(bed: &Bed, node: usize) -> Program {
+    Program::new(format!("ctr-{}", node_name(node)), node_name(node), "ctr")
+        .args(["--address".to_owned(), runtime_socket(bed, node).display().to_string()])
+        .args(["--namespace", "k8s.io"])
+}
+
+fn runtime_socket(bed: &Bed, node: usize) -> PathBuf {
     directory(bed, node).join("containerd.sock")
 }
 
