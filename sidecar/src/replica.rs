@@ -38,7 +38,7 @@ use deliver::Courier;
 use follow::Follower;
 use store::{Left, Store};
 
-pub use config::{Config, Observer, Timing};
+pub use config::Config;
 pub use handle::Handle;
 pub use progress::{Application, Counts, Progress};
 pub use resolution::{Known, Resolution};

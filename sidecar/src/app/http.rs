@@ -51,7 +51,9 @@ impl App for HttpApp {
         }
         *kept = None;
         let settings = self.settings();
-        health::check(&settings).await?;
+        if settings.health_path.is_some() {
+            health::check(&settings).await?;
+        }
         let port = settings.port;
         let connection =
             Connection::open(port).await.map_err(|detail| Unwell::Unreachable { port, detail })?;
@@ -65,6 +67,9 @@ impl App for HttpApp {
         let Some(mut connection) = kept.take() else {
             return Err(End::NotConnected("nothing is connected".into()));
         };
+        if !connection.usable() {
+            return Err(End::NotConnected("the application closed it".into()));
+        }
         let Some(request) = request::of(delivery, &self.settings()) else {
             return Err(End::NotConnected("the command can't be put as an HTTP request".into()));
         };

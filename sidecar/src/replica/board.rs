@@ -184,7 +184,7 @@ fn application(seen: &Seen) -> Application {
 }
 
 /// The clock on the wall, to compare log time with.
-pub(super) fn now_ms() -> i64 {
+fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

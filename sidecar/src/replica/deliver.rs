@@ -34,8 +34,6 @@ pub(super) struct Delivered {
     pub(super) outcome: Outcome,
     /// To whom.
     pub(super) life: life::Incarnation,
-    /// From the beginning of the delivery to its answer.
-    pub(super) took: Duration,
 }
 
 impl Courier {
@@ -65,14 +63,12 @@ impl Courier {
             };
             let attempt = self.attempts.failed + 1;
             self.board.store.begin(&Begun { position, attempt, life: life.clone() })?;
-            let began = Instant::now();
             let end = self.answer(delivery).await;
-            let took = began.elapsed();
             let status = end.as_ref().map(|outcome| outcome.status);
             match (meaning(self.way, status), end) {
                 (Meaning::Outcome, Ok(outcome)) => {
                     self.board.delivery(None);
-                    return Ok(Delivered { outcome, life, took });
+                    return Ok(Delivered { outcome, life });
                 }
                 (Meaning::InDoubt, end) => return Err(self.in_doubt(position, life, end)?),
                 (Meaning::Again(counted), end) => self.again(position, counted, &end).await?,

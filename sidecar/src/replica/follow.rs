@@ -12,8 +12,8 @@ use decree_wire::settings::{ClassSettings, DigestOf, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, now_ms};
-use super::config::{Config, Timing};
+use super::board::Board;
+use super::config::Config;
 use super::deliver::Courier;
 use super::halt::{Backoff, Halt};
 use super::handle::resolution;
@@ -183,6 +183,8 @@ impl Follower {
         };
         bookmark.chain.passed(bookmark.position(), position);
         bookmark.last = Some(Last { position, mark });
+        let start_head = self.board.progress().borrow().start_head;
+        bookmark.reached |= start_head.is_some_and(|head| bookmark.next() >= head);
         let applied = matches!(fate, Some(Fate::Applied(_)));
         let dealt = Dealt {
             position,
@@ -215,11 +217,6 @@ impl Follower {
         let delivered = Box::pin(self.courier.deliver(&delivery, class.max_attempts, stop)).await?;
         let rejected = delivered.outcome.status >= 400;
         self.board.count(|counts| counts.rejected += u64::from(rejected));
-        let ordered_to_applied = now_ms().saturating_sub(entry.log_time).max(0).unsigned_abs();
-        self.config.observer.applied(Timing {
-            apply: delivered.took,
-            ordered_to_applied: Duration::from_millis(ordered_to_applied),
-        });
         bookmark.chain.outcome(position, &delivered.outcome, class.digest);
         if bookmark.life.as_ref() != Some(&delivered.life) {
             bookmark.life = Some(delivered.life.clone());

@@ -309,3 +309,86 @@ fn hash(identity: &Identity) -> [u8; 32] {
     hash.update(&identity.id);
     hash.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use decree_wire::position::Incarnation;
+    use decree_wire::settings::Dedup;
+
+    use super::super::rows::{Kept, Last};
+    use super::*;
+    use crate::log::Mark;
+
+    const BOUNDS: Dedup = Dedup { window: 10, outcomes: 5, outcome_bytes: 1 << 20 };
+
+    fn identity(n: u64) -> Identity {
+        Identity { source: "s".into(), id: n.to_string() }
+    }
+
+    fn void(store: &Store, bookmark: &mut Bookmark, n: u64, bounds: Dedup) {
+        let (identity, fate) = (identity(n), Fate::Void(n.to_string()));
+        let position = Position(n);
+        let dealt = Dealt {
+            position,
+            fate: Some(&fate),
+            identity: Some((&identity, Fingerprint([0; 32]))),
+            settings: None,
+            bounds,
+        };
+        bookmark.last = Some(Last { position, mark: Mark { hash: [0; 32], leader_epoch: None } });
+        store.record(&dealt, bookmark).unwrap();
+    }
+
+    #[test]
+    fn what_is_too_old_leaves_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path(), "boot").unwrap();
+        let mut bookmark = Bookmark::new(Incarnation("i".into()));
+        for n in 0..100 {
+            void(&store, &mut bookmark, n, BOUNDS);
+        }
+        assert_eq!((store.identities.len().unwrap(), store.positions.len().unwrap()), (11, 11));
+        assert_eq!(store.fates.len().unwrap(), 5);
+        assert_eq!(bookmark.kept, Kept { from: Position(95), count: 5, bytes: 15 });
+        assert_eq!(store.identity(&identity(89)).unwrap().map(|(at, _)| at), Some(Position(89)));
+        assert_eq!(store.identity(&identity(88)).unwrap(), None);
+        let large = Dedup { outcome_bytes: 7, ..BOUNDS };
+        void(&store, &mut bookmark, 100, large);
+        assert_eq!(bookmark.kept, Kept { from: Position(99), count: 2, bytes: 7 });
+    }
+
+    #[test]
+    fn a_window_that_shrinks_is_swept_bit_by_bit_and_forgets_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path(), "boot").unwrap();
+        let mut bookmark = Bookmark::new(Incarnation("i".into()));
+        let wide = Dedup { window: 1000, ..BOUNDS };
+        for n in 0..200 {
+            void(&store, &mut bookmark, n, wide);
+        }
+        void(&store, &mut bookmark, 200, BOUNDS);
+        assert_eq!((bookmark.floor, bookmark.swept), (Position(190), Position(SWEEP as u64)));
+        for n in 201..204 {
+            void(&store, &mut bookmark, n, wide);
+        }
+        assert_eq!(
+            (bookmark.floor, bookmark.swept),
+            (Position(190), Position(190)),
+            "what was forgotten stays so"
+        );
+    }
+
+    #[test]
+    fn another_boot_voids_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, left) = Store::open(folder.path(), "one").unwrap();
+        assert!(left.bookmark.is_none());
+        store.note(&Bookmark::new(Incarnation("i".into()))).unwrap();
+        drop(store);
+        let (store, left) = Store::open(folder.path(), "one").unwrap();
+        assert!(left.bookmark.is_some());
+        drop(store);
+        let (_, left) = Store::open(folder.path(), "two").unwrap();
+        assert!(left.bookmark.is_none());
+    }
+}
