@@ -12,10 +12,16 @@
 //! In order of dependency: [`metrics`], [`health`], [`crds`], [`topics`], [`detector`], [`render`], [`events`],
 //! [`engine`], [`run`].
 
+pub mod certs;
 pub mod crds;
+pub mod detector;
+pub mod engine;
+pub mod events;
 pub mod health;
 pub mod inject;
 pub mod metrics;
+pub mod render;
 pub mod run;
 pub mod spec;
 pub mod topics;
+pub mod webhook;

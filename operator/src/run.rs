@@ -1,17 +1,31 @@
 //! The process on one page: what is watched, which tasks run, and in which order they stop.
 
+mod watches;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use decree_crds::DecisionEngine;
+use decree_wire::position::EngineName;
 use futures::StreamExt;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client};
+use kube::Client;
+use kube::runtime::controller::{self, Controller, Error as ControllerError};
+use kube::runtime::reflector::{self, ObjectRef};
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{self, Readiness};
+use crate::detector::heartbeats::Heartbeats;
+use crate::engine;
+use crate::engine::context::{Context, Stores};
+use crate::engine::notes::Notes;
+use crate::events::Events;
+use crate::health::{self, Gate, Readiness};
 use crate::metrics::Metrics;
+use crate::topics::kafka::KafkaClusters;
+use crate::webhook;
 
 /// What the operator is told at its start.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +42,9 @@ pub struct Config {
     /// This operator's pod: who reports Events.
     #[arg(long, env = "DECREE_POD")]
     pub pod: Option<String>,
+    /// The webhook.
+    #[command(flatten)]
+    pub webhook: webhook::Config,
 }
 
 /// Why the operator ended. Every task runs until the process is told to stop: one that ends early ends the process, so
@@ -55,38 +72,115 @@ type Ended = (&'static str, Result<(), Box<dyn std::error::Error + Send + Sync>>
 /// How long tasks may take to finish what they are doing.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// So many engines at once: one that waits for its Kafka must not hold up the others.
+const CONCURRENCY: u16 = 64;
+/// What happens within this becomes one reconcile: a rollout touches many pods at once.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
 /// Runs until `stop`.
 ///
 /// # Errors
 /// If a task failed, or ended before it was told to.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let Config { namespace, sidecar_image, health_address, pod, webhook: webhook_config } = config;
     let client = Client::try_default().await?;
     let metrics = Metrics::new();
     let readiness = Readiness::default();
+    let (watched, gate) = (readiness.gate("watches"), readiness.gate("webhook"));
     let mut tasks = JoinSet::<Ended>::new();
 
-    // Probes are answered to the end, so that a slow stop isn't taken for a hang.
-    let serving = stop.child_token();
-    let health = health::serve(config.health_address, readiness.clone(), metrics.clone(), serving);
+    let health = health::serve(health_address, readiness, metrics.clone(), stop.clone());
     tasks.spawn(async move { ("health", health.await.map_err(Into::into)) });
 
-    let (engines, writer) = reflector::store::<DecisionEngine>();
-    let api: Api<DecisionEngine> = Api::all(client);
-    let stream = watcher(api, watcher::Config::default().timeout(200)).default_backoff().reflect(writer);
+    let (heartbeats, changed) = Heartbeats::new();
+    tasks.spawn({
+        let (heartbeats, stop) = (heartbeats.clone(), stop.clone());
+        async move {
+            ("heartbeats", {
+                heartbeats.run(stop).await;
+                Ok(())
+            })
+        }
+    });
+
+    let watches = watches::begin(&client, namespace.as_deref());
+    let engines = watches.engines.0.clone();
+    let context = Arc::new(Context {
+        stores: Stores {
+            pods: watches.pods.0.clone(),
+            secrets: watches.secrets.0.clone(),
+            services: watches.services.0.clone(),
+        },
+        clusters: Arc::new(KafkaClusters::default()),
+        heartbeats,
+        events: Events::new(client.clone(), pod),
+        metrics: metrics.clone(),
+        notes: Notes::default(),
+        cluster: OnceCell::new(),
+        client: client.clone(),
+    });
+    let controlling = control(watches, changed, context, stop.clone());
     tasks.spawn(async move {
-        (("engines"), {
-            stream.for_each(|_| async {}).await;
+        ("controller", {
+            controlling.await;
             Ok(())
         })
     });
-    let gate = readiness.gate("engines");
-    tasks.spawn(async move {
-        let _ = engines.wait_until_ready().await;
-        gate.open();
-        std::future::pending().await
-    });
+    tasks.spawn(open_when_seen(engines.clone(), watched, stop.clone()));
+
+    let webhook = webhook::run(webhook_config, sidecar_image, client, engines, metrics, gate, stop.clone());
+    tasks.spawn(async move { ("webhook", webhook.await.map_err(Into::into)) });
 
     supervise(tasks, stop).await
+}
+
+/// Reconciles engines when they, or what belongs to them, changed.
+async fn control(
+    watches: watches::Watches,
+    changed: mpsc::Receiver<EngineName>,
+    context: Arc<Context>,
+    stop: CancellationToken,
+) {
+    let heard = ReceiverStream::new(changed).map(|name| ObjectRef::new(&name.name).within(&name.namespace));
+    let (engines, stream) = watches.engines;
+    let controller = Controller::for_stream(stream, engines.clone())
+        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .owns_stream(watches.secrets.1)
+        .owns_stream(watches.services.1)
+        .watches_stream(watches.pods.1, watches::engine_of)
+        .reconcile_on(heard)
+        .graceful_shutdown_on(stop.cancelled_owned());
+    let results = controller.run(engine::reconcile, engine::on_error, Arc::clone(&context));
+    results.for_each(|result| account(result, &engines, &context)).await;
+}
+
+type Reconciled = Result<
+    (ObjectRef<DecisionEngine>, controller::Action),
+    ControllerError<engine::Error, kube::runtime::watcher::Error>,
+>;
+
+async fn account(result: Reconciled, engines: &reflector::Store<DecisionEngine>, context: &Context) {
+    context.metrics.engines.set(i64::try_from(engines.len()).unwrap_or(i64::MAX));
+    match result {
+        Err(ControllerError::ObjectNotFound(gone)) => context.forget(&EngineName {
+            namespace: gone.namespace.clone().unwrap_or_default(),
+            name: gone.name.clone(),
+        }),
+        Err(ControllerError::ReconcilerFailed(..)) | Ok(_) => {} // told by the error policy
+        Err(error) => tracing::warn!(%error, "the controller reports"),
+    }
+}
+
+async fn open_when_seen(
+    engines: reflector::Store<DecisionEngine>,
+    gate: Gate,
+    stop: CancellationToken,
+) -> Ended {
+    if engines.wait_until_ready().await.is_ok() {
+        gate.open();
+    }
+    stop.cancelled().await;
+    ("gate", Ok(()))
 }
 
 async fn supervise(mut tasks: JoinSet<Ended>, stop: CancellationToken) -> Result<(), Error> {

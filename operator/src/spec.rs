@@ -79,3 +79,36 @@ impl Engine {
         }
     }
 }
+
+/// An engine for tests.
+#[cfg(test)]
+#[must_use]
+pub(crate) fn example() -> Engine {
+    use decree_wire::document::{Reads, Rule};
+
+    Engine {
+        name: EngineName { namespace: "shop".into(), name: "policy".into() },
+        uid: "engine-uid".into(),
+        kafka: Kafka {
+            servers: vec!["kafka-0.kafka:9092".into()],
+            replication: 3,
+            topic: "decree.shop.policy".into(),
+            heartbeats: "decree.shop.policy.heartbeats".into(),
+            config: BTreeMap::new(),
+        },
+        classes: vec![Class {
+            name: "opa".into(),
+            port: 8181,
+            health_path: None,
+            overdue_after: Duration::from_secs(30),
+            mode: Mode::Replicate {
+                rules: vec![Rule { methods: vec!["PUT".into()], path_prefix: "/v1/".into() }],
+                reads: Reads::Local,
+            },
+            service: Some(Service { name: "policy".into(), port: 80 }),
+            settings: ClassSettings::default(),
+        }],
+        heartbeat: Duration::from_secs(1),
+        suspect_after: 3,
+    }
+}

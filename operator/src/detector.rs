@@ -1,0 +1,5 @@
+//! Failure detection: what is heard of each agent, who is suspect, and what changed since.
+
+pub mod digests;
+pub mod heartbeats;
+pub mod suspect;

@@ -1,0 +1,193 @@
+//! Step 4: carries out the plan, each action by itself, and says what came of it. Also writes the status.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use decree_crds::engine::status::{DecisionEngineStatus, TopicStatus};
+use decree_crds::{DecisionEngine, labels};
+use decree_wire::position::EngineName;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::context::Context;
+use super::plan::{Action, Plan, agents};
+use super::problem::Problem;
+use crate::detector::suspect::Expected;
+use crate::spec::Engine;
+use crate::topics;
+
+/// One request to the API server: the client itself would try for an hour.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What went wrong.
+    pub problems: Vec<Problem>,
+    /// The log that was made just now.
+    pub made: Option<TopicStatus>,
+    /// Topics were changed: look at them again.
+    pub look_again: bool,
+    /// What a person should know: reason and message.
+    pub told: Vec<(&'static str, String)>,
+}
+
+/// Carries out the plan. An action that fails hinders only those that need the same thing.
+pub async fn apply(engine: &Engine, plan: &Plan, pods: &[Arc<Pod>], context: &Context) -> Applied {
+    if let Some(followed) = &plan.follow {
+        let expected = agents(pods).map(|pod| expected(engine, pod)).collect();
+        context.heartbeats.follow(&engine.name, followed.clone(), expected, Instant::now());
+    }
+    let mut applied = Applied::default();
+    let mut kafka = Ok(());
+    for action in &plan.actions {
+        match action {
+            Action::ApplySecret(secret) => {
+                written(&mut applied, put(&engine.name, secret.as_ref(), context).await)
+            }
+            Action::ApplyService(service) => {
+                written(&mut applied, put(&engine.name, service.as_ref(), context).await);
+            }
+            Action::DeleteService { name, uid } => {
+                written(&mut applied, delete_service(&engine.name, name, uid, context).await);
+            }
+            action if kafka.is_ok() => kafka = topic(engine, action, context, &mut applied).await,
+            _ => {} // Kafka failed a moment ago
+        }
+    }
+    if let Err(error) = kafka {
+        applied.problems.push(Problem::kafka(&error, &engine.kafka.servers));
+        context.notes.answered(&engine.name, None, Err(error), Instant::now());
+    } else if applied.look_again {
+        context.notes.changed(&engine.name);
+    }
+    applied
+}
+
+fn written(applied: &mut Applied, result: Result<(), String>) {
+    if let Err(message) = result {
+        applied.problems.push(Problem::time("ApplyFailed", message));
+    }
+}
+
+async fn topic(
+    engine: &Engine,
+    action: &Action,
+    context: &Context,
+    applied: &mut Applied,
+) -> Result<(), topics::Error> {
+    let cluster = context.clusters.at(&engine.kafka.servers)?;
+    let log = &engine.kafka.topic;
+    applied.look_again = true;
+    match action {
+        Action::CreateLog(new) => {
+            let made = cluster.create(log, new).await?;
+            applied.told.push(("TopicCreated", format!("made topic {log} with id {}", made.id)));
+            applied.made = Some(TopicStatus { name: log.clone(), id: made.id, created: true });
+        }
+        Action::CreateTopic(name, new) => {
+            cluster.create(name, new).await?;
+        }
+        Action::SetConfig(name, entries) => {
+            cluster.set_config(name, entries).await?;
+            let entries: Vec<String> = entries.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let message = format!("put back {} of topic {name}", entries.join(", "));
+            applied.told.push(("TopicConfigReverted", message));
+        }
+        Action::AppendSettings(settings) => cluster.append_settings(log, settings).await?,
+        Action::ApplySecret(_) | Action::ApplyService(_) | Action::DeleteService { .. } => {
+            applied.look_again = false;
+        }
+    }
+    Ok(())
+}
+
+async fn put<K>(engine: &EngineName, object: &K, context: &Context) -> Result<(), String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize,
+{
+    let api = Api::<K>::namespaced(context.client.clone(), &engine.namespace);
+    let name = object.name_any();
+    let request = async {
+        api.patch(&name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(object)).await
+    };
+    limited(request).await.map_err(|error| format!("write {} {name}: {error}", K::kind(&())))
+}
+
+async fn delete_service(engine: &EngineName, name: &str, uid: &str, context: &Context) -> Result<(), String> {
+    let api = Api::<Service>::namespaced(context.client.clone(), &engine.namespace);
+    let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+    match limited(async { api.delete(name, &parameters).await }).await {
+        Err(error) if !error.is_gone() => Err(format!("delete Service {name}: {error}")),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server said no, or nothing.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// It took too long.
+    #[error("no answer from the API server within {REQUEST_LIMIT:?}")]
+    Late,
+}
+
+impl Error {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409))
+    }
+}
+
+async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<(), Error> {
+    let answer = tokio::time::timeout(REQUEST_LIMIT, request).await.map_err(|_| Error::Late)?;
+    answer.map(drop).map_err(Error::from)
+}
+
+/// Writes the status.
+///
+/// # Errors
+/// If the API server does not take it. An engine that is gone is no error.
+pub async fn status(
+    engine: &EngineName,
+    status: &DecisionEngineStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    let api = Api::<DecisionEngine>::namespaced(context.client.clone(), &engine.namespace);
+    let object = json!({
+        "apiVersion": DecisionEngine::api_version(&()),
+        "kind": DecisionEngine::kind(&()),
+        "metadata": {"name": engine.name},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(labels::FIELD_MANAGER).force();
+    let request = async { api.patch_status(&engine.name, &parameters, &Patch::Apply(object)).await };
+    match limited(request).await {
+        Err(error) if error.is_gone() => Ok(()),
+        result => result,
+    }
+}
+
+fn expected(engine: &Engine, pod: &Pod) -> Expected {
+    let only = engine.classes.first().filter(|_| engine.classes.len() == 1);
+    let class = pod.labels().get(labels::CLASS).or(only.map(|class| &class.name));
+    let containers = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref());
+    let sidecar = containers.unwrap_or_default().iter().find(|c| c.name == decree_wire::pod::CONTAINER);
+    Expected {
+        uid: pod.uid().unwrap_or_default(),
+        pod: pod.name_any(),
+        class: class.cloned().unwrap_or_default(),
+        runs: sidecar.is_some_and(|sidecar| sidecar.started == Some(true)),
+    }
+}

@@ -1,0 +1,183 @@
+//! Step 1: everything that the other steps need to know, from the API server, Kafka and the heartbeats.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use decree_crds::{DecisionEngine, labels};
+use decree_wire::position::EngineName;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+
+use super::context::Context;
+use super::notes::{Answer, Found};
+use crate::detector::suspect::View;
+use crate::render;
+use crate::topics::{self, Scan, Topics};
+
+/// Kafka's part of a reconcile.
+const KAFKA_LIMIT: Duration = Duration::from_secs(20);
+/// A topic that is remembered and not there is asked for so often before it counts as lost: brokers learn of a new one
+/// at different times.
+const ASK_AGAIN: u32 = 4;
+
+/// What is known of an engine.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The resource itself, as the API server has it now: a watch may be behind our own last status.
+    pub object: DecisionEngine,
+    /// The uid of `kube-system`.
+    pub cluster: String,
+    /// Its pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// The object that has the name of its Secret, whoever made it.
+    pub secret: Option<Arc<Secret>>,
+    /// Services that Decree made for it, and those that have a name that it wants.
+    pub services: Vec<Arc<Service>>,
+    /// Its topics; none where Kafka has not been asked yet, because what needs no Kafka comes first.
+    pub topics: Option<Answer>,
+    /// What is heard of its agents.
+    pub view: View,
+}
+
+/// Why an engine could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not answer well.
+    #[error("read {what} of {engine}")]
+    Api {
+        /// What.
+        what: &'static str,
+        /// Whose.
+        engine: EngineName,
+        /// Why not.
+        source: kube::Error,
+    },
+    /// A watch ended.
+    #[error("wait for the watch of pods, Secrets and Services")]
+    Watch,
+}
+
+/// Everything; none if the engine is gone.
+///
+/// # Errors
+/// If the API server can't be read. Kafka's errors are part of the answer.
+pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetched>, Error> {
+    let api = |what, source| Error::Api { what, engine: name.clone(), source };
+    let engines = Api::<DecisionEngine>::namespaced(context.client.clone(), &name.namespace);
+    let object = engines.get_opt(&name.name).await.map_err(|error| api("the engine", error))?;
+    let Some(object) = object else { return Ok(None) };
+    synced(context).await?;
+    let cluster = cluster(context).await.map_err(|error| api("the namespace kube-system", error))?;
+    let secret = secret(name, context).await.map_err(|error| api("the Secret", error))?;
+    let services = services(name, &object, context).await.map_err(|error| api("the Services", error))?;
+    let now = Instant::now();
+    let of = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
+    let topics = match context.notes.first_sight(name, &of) {
+        true => None,
+        false => Some(topics(name, &object, context, now).await),
+    };
+    let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
+    let view = context.heartbeats.view(name, Instant::now());
+    Ok(Some(Fetched { object, cluster, pods, secret, services, topics, view }))
+}
+
+async fn synced(context: &Context) -> Result<(), Error> {
+    let stores = &context.stores;
+    let all = futures::future::try_join3(
+        async { stores.pods.wait_until_ready().await.map_err(drop) },
+        async { stores.secrets.wait_until_ready().await.map_err(drop) },
+        async { stores.services.wait_until_ready().await.map_err(drop) },
+    );
+    all.await.map(drop).map_err(|()| Error::Watch)
+}
+
+async fn cluster(context: &Context) -> Result<String, kube::Error> {
+    let read = async || {
+        let system = Api::<Namespace>::all(context.client.clone()).get("kube-system").await?;
+        Ok(system.uid().unwrap_or_default())
+    };
+    context.cluster.get_or_try_init(read).await.cloned()
+}
+
+fn is_of(pod: &Pod, name: &EngineName) -> bool {
+    pod.metadata.namespace.as_deref() == Some(&name.namespace)
+        && pod.labels().get(labels::ENGINE) == Some(&name.name)
+}
+
+async fn secret(name: &EngineName, context: &Context) -> Result<Option<Arc<Secret>>, kube::Error> {
+    let of_engine = labels::document_secret(&name.name);
+    let key = ObjectRef::new(&of_engine).within(&name.namespace);
+    match context.stores.secrets.get(&key) {
+        Some(secret) => Ok(Some(secret)),
+        None => {
+            let api = Api::<Secret>::namespaced(context.client.clone(), &name.namespace);
+            Ok(api.get_opt(&of_engine).await?.map(Arc::new))
+        }
+    }
+}
+
+async fn services(
+    name: &EngineName,
+    object: &DecisionEngine,
+    context: &Context,
+) -> Result<Vec<Arc<Service>>, kube::Error> {
+    let mut services = context.stores.services.state_filter(|service| {
+        service.metadata.namespace.as_deref() == Some(&name.namespace)
+            && render::is_of(&service.metadata, &name.name)
+    });
+    let seen: BTreeSet<String> = services.iter().map(|service| service.name_any()).collect();
+    let wanted = object.spec.agents.iter().filter_map(|agent| agent.replicate.as_ref()?.service.as_ref());
+    let api = Api::<Service>::namespaced(context.client.clone(), &name.namespace);
+    for wanted in wanted.filter(|wanted| !seen.contains(&wanted.name)) {
+        services.extend(api.get_opt(&wanted.name).await?.map(Arc::new));
+    }
+    Ok(services)
+}
+
+async fn topics(name: &EngineName, object: &DecisionEngine, context: &Context, now: Instant) -> Answer {
+    if let Some(answer) = context.notes.fresh(name, now) {
+        return answer;
+    }
+    let (cluster, answer) = match context.clusters.at(&object.spec.kafka.bootstrap_servers) {
+        Err(error) => (None, Err(error)),
+        Ok(cluster) => {
+            let looked =
+                tokio::time::timeout(KAFKA_LIMIT, look(name, object, context, cluster.as_ref())).await;
+            let late = || topics::Error::Unreachable(format!("look at topics: no end in {KAFKA_LIMIT:?}"));
+            (Some(cluster), looked.unwrap_or_else(|_| Err(late())))
+        }
+    };
+    context.notes.answered(name, cluster, answer.clone(), Instant::now());
+    answer
+}
+
+async fn look(name: &EngineName, object: &DecisionEngine, context: &Context, cluster: &dyn Topics) -> Answer {
+    let topic = object.spec.kafka.topic.name.clone();
+    let topic = topic.unwrap_or_else(|| labels::default_topic(&name.namespace, &name.name));
+    let remembered = object.status.as_ref().is_some_and(|status| status.topic.is_some());
+    let brokers = cluster.brokers().await?;
+    let mut log = cluster.topic(&topic).await?;
+    for _ in 0..ASK_AGAIN {
+        if log.is_none() && remembered {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            log = cluster.topic(&topic).await?;
+        }
+    }
+    let log = match log {
+        None => None,
+        Some(log) => {
+            let scan = match context.notes.scanned(name, &log.id) {
+                Some(scan @ (Scan::Settings(_) | Scan::Unreadable(_))) => scan,
+                Some(Scan::Unfinished { next, .. }) => cluster.scan(&topic, &log.id, Some(next)).await?,
+                // A log with several partitions has no order: nothing in it is looked at.
+                None | Some(Scan::None { .. }) if log.partitions != 1 => Scan::None { empty: false },
+                None | Some(Scan::None { .. }) => cluster.scan(&topic, &log.id, None).await?,
+            };
+            Some((log, scan))
+        }
+    };
+    let heartbeats = cluster.topic(&labels::heartbeats_topic(&topic)).await?;
+    Ok(Found { brokers, log, heartbeats })
+}

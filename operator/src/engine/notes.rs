@@ -1,0 +1,187 @@
+//! What this process remembers of each engine between reconciles: all of it can be lost without harm.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use decree_wire::position::EngineName;
+
+use crate::topics::{self, Scan, Topic, Topics};
+
+/// A provisioned engine's topics are looked at so often.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Something that a person has to mend: so often.
+const UNSETTLED: Duration = Duration::from_secs(10);
+/// The longest wait after a failure.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Numbers in the status are written at most so often.
+const NUMBERS: Duration = Duration::from_secs(30);
+
+/// The engine's topics, as they were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// How many brokers the cluster has.
+    pub brokers: usize,
+    /// The log, and what it begins with.
+    pub log: Option<(Topic, Scan)>,
+    /// The heartbeats topic.
+    pub heartbeats: Option<Topic>,
+}
+
+/// What Kafka said last.
+pub type Answer = Result<Found, topics::Error>;
+
+/// Notes on every engine.
+#[derive(Debug, Default)]
+pub struct Notes {
+    engines: Mutex<HashMap<EngineName, Engine>>,
+}
+
+#[derive(Debug, Default)]
+struct Engine {
+    /// Uid and generation: the next ones are looked at anew.
+    of: (String, i64),
+    cluster: Option<Arc<dyn Topics>>,
+    answer: Option<Answer>,
+    next: Option<Instant>,
+    failures: u32,
+    numbers: Option<Instant>,
+}
+
+impl Notes {
+    /// Whether this generation of the engine is met for the first time.
+    pub fn first_sight(&self, name: &EngineName, of: &(String, i64)) -> bool {
+        let mut engines = self.engines();
+        let engine = engines.entry(name.clone()).or_default();
+        if engine.of == *of {
+            return false;
+        }
+        // The cluster stays open until the next question, in case that it is the same one.
+        *engine = Engine { of: of.clone(), cluster: engine.cluster.take(), ..Engine::default() };
+        true
+    }
+
+    /// What Kafka said, if it need not be asked again yet.
+    pub fn fresh(&self, name: &EngineName, now: Instant) -> Option<Answer> {
+        let engines = self.engines();
+        let engine = engines.get(name)?;
+        let fresh = engine.next.is_some_and(|next| now < next);
+        engine.answer.clone().filter(|_| fresh)
+    }
+
+    /// What the log was found to begin with: that never changes for an incarnation.
+    pub fn scanned(&self, name: &EngineName, id: &str) -> Option<Scan> {
+        match self.engines().get(name)?.answer.as_ref()? {
+            Ok(Found { log: Some((topic, scan)), .. }) if topic.id == id => Some(scan.clone()),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Takes an answer; after failures in a row the next question comes later and later.
+    pub fn answered(
+        &self,
+        name: &EngineName,
+        cluster: Option<Arc<dyn Topics>>,
+        answer: Answer,
+        now: Instant,
+    ) {
+        let mut engines = self.engines();
+        let engine = engines.entry(name.clone()).or_default();
+        engine.failures = if answer.is_ok() { 0 } else { engine.failures.saturating_add(1) };
+        engine.next = Some(now + pause(&answer, engine.failures));
+        engine.cluster = cluster.or(engine.cluster.take());
+        engine.answer = Some(answer);
+    }
+
+    /// The topics were changed: they are looked at again at once.
+    pub fn changed(&self, name: &EngineName) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            engine.next = None;
+        }
+    }
+
+    /// A person has to mend something: a look at it is due sooner.
+    pub fn unsettled(&self, name: &EngineName, now: Instant) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            engine.next = engine.next.map(|next| next.min(now + UNSETTLED));
+        }
+    }
+
+    /// When to come back, if nothing happens sooner.
+    pub fn due(&self, name: &EngineName, agents: bool, now: Instant) -> Duration {
+        let next = self.engines().get(name).and_then(|engine| engine.next);
+        let due = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now));
+        due.min(if agents { NUMBERS } else { SETTLED }).max(Duration::from_millis(100))
+    }
+
+    /// Whether numbers may be written now.
+    pub fn numbers_due(&self, name: &EngineName, now: Instant) -> bool {
+        let last = self.engines().get(name).and_then(|engine| engine.numbers);
+        last.is_none_or(|last| now.saturating_duration_since(last) >= NUMBERS)
+    }
+
+    /// Numbers have been written.
+    pub fn numbers_written(&self, name: &EngineName, now: Instant) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            engine.numbers = Some(now);
+        }
+    }
+
+    /// The engine is gone.
+    pub fn forget(&self, name: &EngineName) {
+        self.engines().remove(name);
+    }
+
+    fn engines(&self) -> MutexGuard<'_, HashMap<EngineName, Engine>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pause(answer: &Answer, failures: u32) -> Duration {
+    match answer {
+        Ok(Found { log: Some((_, Scan::Unfinished { .. })), .. }) => Duration::ZERO,
+        Ok(_) => SETTLED,
+        Err(_) => Duration::from_secs(1 << failures.min(5)).min(LONGEST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> EngineName {
+        EngineName { namespace: "a".into(), name: "b".into() }
+    }
+
+    fn away() -> Answer {
+        Err(topics::Error::Unreachable("away".into()))
+    }
+
+    #[test]
+    fn failures_are_asked_about_less_and_less_often_and_a_success_forgets_them() {
+        let (notes, now) = (Notes::default(), Instant::now());
+        let waits: Vec<u64> = (0..6)
+            .map(|_| {
+                notes.answered(&name(), None, away(), now);
+                notes.due(&name(), true, now).as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [2, 4, 8, 16, 30, 30]);
+        notes.answered(&name(), None, Ok(Found { brokers: 3, log: None, heartbeats: None }), now);
+        assert_eq!(notes.due(&name(), false, now), SETTLED);
+        notes.answered(&name(), None, away(), now);
+        assert_eq!(notes.due(&name(), false, now).as_secs(), 2);
+    }
+
+    #[test]
+    fn an_answer_holds_until_it_is_due_or_the_engine_is_another() {
+        let (notes, now) = (Notes::default(), Instant::now());
+        assert!(notes.first_sight(&name(), &("uid".into(), 1)));
+        notes.answered(&name(), None, away(), now);
+        assert!(!notes.first_sight(&name(), &("uid".into(), 1)));
+        assert_eq!(notes.fresh(&name(), now), Some(away()));
+        assert_eq!(notes.fresh(&name(), now + LONGEST), None);
+        assert!(notes.first_sight(&name(), &("uid".into(), 2)));
+        assert_eq!(notes.fresh(&name(), now), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! Step 3: from what is wanted and what is there, what to do. Pure.
+
+pub mod log;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use decree_crds::engine::status::TopicStatus;
+use decree_wire::settings::Settings;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::ResourceExt;
+
+use self::log::Verdict;
+use super::fetch::Fetched;
+use super::notes::Found;
+use super::problem::{Alert, Problem};
+use crate::detector::heartbeats::Followed;
+use crate::render;
+use crate::spec::Engine;
+use crate::topics::{NewTopic, Topic};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write the Secret with the document.
+    ApplySecret(Box<Secret>),
+    /// Write a Service.
+    ApplyService(Box<Service>),
+    /// Delete a Service that the spec no longer has.
+    DeleteService {
+        /// Its name.
+        name: String,
+        /// This one and no other of that name.
+        uid: String,
+    },
+    /// Make the log.
+    CreateLog(NewTopic),
+    /// Make another topic.
+    CreateTopic(String, NewTopic),
+    /// Put back a topic's configuration.
+    SetConfig(String, BTreeMap<String, String>),
+    /// Begin the log.
+    AppendSettings(Box<Settings>),
+}
+
+/// What to do, in order, and what is known already.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What needs no Kafka first.
+    pub actions: Vec<Action>,
+    /// Why the engine is not ready.
+    pub problems: Vec<Problem>,
+    /// What a person should know all the same.
+    pub alerts: Vec<Alert>,
+    /// The log that is this engine's, as the status shall remember it.
+    pub topic: Option<TopicStatus>,
+    /// Which heartbeats to listen to.
+    pub follow: Option<Followed>,
+    /// Kafka has not been asked, or has not said enough.
+    pub waiting: Option<&'static str>,
+}
+
+/// What to do for an engine.
+#[must_use]
+pub fn plan(engine: &Engine, fetched: &Fetched) -> Plan {
+    let remembered = fetched.object.status.as_ref().and_then(|status| status.topic.clone());
+    let mut plan = Plan { topic: remembered, ..Plan::default() };
+    let mut kafka = Vec::new();
+    match &fetched.topics {
+        None => plan.waiting = Some("Kafka is being asked for the topics"),
+        Some(Err(error)) => plan.problems.push(Problem::kafka(error, &engine.kafka.servers)),
+        Some(Ok(found)) => topics(engine, &fetched.cluster, found, &mut plan, &mut kafka),
+    }
+    secret(engine, fetched, &mut plan);
+    services(engine, fetched, &mut plan);
+    plan.actions.append(&mut kafka);
+    let heard_before = matches!(&fetched.topics, Some(Ok(Found { heartbeats: Some(_), .. })));
+    plan.follow = (plan.topic.is_some() || heard_before).then(|| Followed {
+        servers: engine.kafka.servers.clone(),
+        topic: engine.kafka.heartbeats.clone(),
+        interval: engine.heartbeat,
+        misses: engine.suspect_after,
+    });
+    plan
+}
+
+fn topics(engine: &Engine, cluster: &str, found: &Found, plan: &mut Plan, kafka: &mut Vec<Action>) {
+    let wanted = render::topics::log(&engine.kafka);
+    let verdict = log::judge(engine, cluster, plan.topic.as_ref(), found.log.as_ref());
+    let replication = usize::try_from(engine.kafka.replication).unwrap_or(usize::MAX);
+    let missing = matches!(verdict, Verdict::Absent) || found.heartbeats.is_none();
+    if missing && found.brokers < replication {
+        plan.problems.push(Problem::time(
+            "InsufficientBrokers",
+            format!(
+                "spec.kafka.replicationFactor is {replication} and the cluster has {} brokers; add brokers, or make the \
+                 engine anew with a smaller factor",
+                found.brokers
+            ),
+        ));
+        return;
+    }
+    match &found.heartbeats {
+        None => kafka.push(Action::CreateTopic(
+            engine.kafka.heartbeats.clone(),
+            render::topics::heartbeats(&engine.kafka),
+        )),
+        Some(topic) => {
+            keep(&engine.kafka.heartbeats, &render::topics::heartbeats(&engine.kafka), topic, kafka);
+        }
+    }
+    match verdict {
+        Verdict::Absent => kafka.push(Action::CreateLog(wanted)),
+        Verdict::Reading(_) => plan.waiting = Some("the topic is being read for its settings entry"),
+        Verdict::Refused(problem) => plan.problems.push(problem),
+        Verdict::Ours { topic, settings } => {
+            plan.topic = Some(topic);
+            if let Some((log, _)) = &found.log {
+                keep(&engine.kafka.topic, &wanted, log, kafka);
+                plan.alerts.extend(replication_drift(engine, log));
+            }
+            match settings {
+                None => kafka.push(Action::AppendSettings(Box::new(engine.settings(cluster)))),
+                Some(settings) => plan.alerts.extend(log::settings_pending(engine, &settings)),
+            }
+        }
+    }
+}
+
+fn keep(name: &str, wanted: &NewTopic, topic: &Topic, kafka: &mut Vec<Action>) {
+    let drift = render::topics::drift(&wanted.config, &topic.config);
+    if !drift.is_empty() {
+        kafka.push(Action::SetConfig(name.to_owned(), drift));
+    }
+}
+
+fn replication_drift(engine: &Engine, log: &Topic) -> Option<Alert> {
+    (log.replication != engine.kafka.replication).then(|| Alert {
+        reason: "ReplicationDrift",
+        message: format!(
+            "spec.kafka.replicationFactor is {} and topic {} has {} copies; Decree does not move them: use Kafka's \
+             reassignment tool, or set the field to what the topic has",
+            engine.kafka.replication, engine.kafka.topic, log.replication
+        ),
+    })
+}
+
+fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
+    let id = plan.topic.as_ref().map(|topic| topic.id.as_str());
+    let document = render::document::document(engine, &fetched.cluster, id);
+    let desired = match render::secret::secret(engine, &document) {
+        Ok(desired) => desired,
+        Err(error) => {
+            plan.problems
+                .push(Problem::person("InvalidSpec", format!("write the sidecars' document: {error}")));
+            return;
+        }
+    };
+    match &fetched.secret {
+        Some(existing) if !render::is_of(&existing.metadata, &engine.name.name) => {
+            plan.problems.push(Problem::person("SecretConflict", conflict("Secret", &existing.name_any())));
+        }
+        Some(existing) if render::is_as(&desired, existing) => {}
+        Some(_) | None => plan.actions.push(Action::ApplySecret(Box::new(desired))),
+    }
+}
+
+fn services(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
+    let mut wanted = Vec::new();
+    for desired in engine.classes.iter().filter_map(|class| render::service::service(engine, class)) {
+        let name = desired.name_any();
+        match fetched.services.iter().find(|service| service.name_any() == name) {
+            Some(existing) if !render::is_of(&existing.metadata, &engine.name.name) => {
+                plan.problems.push(Problem::person("ServiceConflict", conflict("Service", &name)));
+            }
+            Some(existing) if render::is_as(&desired, existing) => {}
+            Some(_) | None => plan.actions.push(Action::ApplyService(Box::new(desired))),
+        }
+        wanted.push(name);
+    }
+    for service in &fetched.services {
+        let name = service.name_any();
+        if render::is_of(&service.metadata, &engine.name.name) && !wanted.contains(&name) {
+            plan.actions.push(Action::DeleteService { name, uid: service.uid().unwrap_or_default() });
+        }
+    }
+}
+
+fn conflict(kind: &str, name: &str) -> String {
+    let field = match kind {
+        "Service" => "or choose another replicate.service.name",
+        _ => "or give the engine another name",
+    };
+    format!("{kind} {name} exists and is not this engine's; delete it, {field}; it is left as it is")
+}
+
+/// Pods that count as agents: not ending, not ended.
+pub fn agents(pods: &[Arc<Pod>]) -> impl Iterator<Item = &Pod> {
+    pods.iter().map(AsRef::as_ref).filter(|pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    })
+}

@@ -1,0 +1,228 @@
+//! The agents' part of the status: counted from pods, judged from heartbeats.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use decree_crds::engine::status::{AgentsStatus, Digests, SlowestAgent};
+use decree_wire::heartbeat::Heartbeat;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::detector::digests::Agreement;
+use crate::detector::suspect::{AgentView, Liveness, View};
+use crate::engine::plan;
+use crate::engine::problem::Alert;
+
+/// What is known of an engine's agents.
+pub(super) struct Heard {
+    pub(super) agents: AgentsStatus,
+    pub(super) head: Option<i64>,
+    pub(super) lag: Option<String>,
+    pub(super) digests: Digests,
+    pub(super) alerts: Vec<Alert>,
+}
+
+pub(super) fn agents(pods: &[Arc<Pod>], view: &View) -> Heard {
+    let pods: BTreeMap<String, &Pod> =
+        plan::agents(pods).map(|pod| (pod.uid().unwrap_or_default(), pod)).collect();
+    let views: Vec<&AgentView> =
+        view.agents.iter().filter(|(uid, _)| pods.contains_key(*uid)).map(|(_, agent)| agent).collect();
+    let live: Vec<&Heartbeat> = views
+        .iter()
+        .filter(|agent| agent.liveness == Liveness::Live)
+        .filter_map(|agent| agent.heartbeat.as_ref())
+        .collect();
+    let total = count(pods.len());
+    let ready = count(pods.values().filter(|pod| is_ready(pod)).count());
+    let suspect: Vec<&AgentView> =
+        views.iter().copied().filter(|agent| agent.liveness == Liveness::Suspect).collect();
+    let halted: Vec<&AgentView> = views.iter().copied().filter(|agent| agent.halted().is_some()).collect();
+    let agents = AgentsStatus {
+        summary: format!("{ready}/{total}"),
+        total,
+        ready,
+        halted: count(halted.len()),
+        suspect: count(suspect.len()),
+        slowest: slowest(&live),
+    };
+    let diverged = view.agreement.iter().filter_map(|(class, agreement)| diverged(class, agreement));
+    Heard {
+        agents,
+        head: live.iter().filter_map(|heartbeat| heartbeat.head).max().map(|head| number(head.0)),
+        lag: live.iter().filter_map(|heartbeat| heartbeat.lag_ms).max().map(seconds),
+        digests: digests(view),
+        alerts: suspects(&suspect).into_iter().chain(halts(&halted)).chain(diverged).collect(),
+    }
+}
+
+/// Ready as the kubelet says, and with a sidecar: without one it applies nothing.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+    is_injected(pod)
+        && conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Whether the pod has a sidecar.
+pub(in crate::engine) fn is_injected(pod: &Pod) -> bool {
+    let containers = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref());
+    containers.unwrap_or_default().iter().any(|container| container.name == decree_wire::pod::CONTAINER)
+}
+
+fn slowest(live: &[&Heartbeat]) -> Option<SlowestAgent> {
+    let positions = live.iter().filter_map(|heartbeat| Some((heartbeat.position?, &heartbeat.pod)));
+    positions.min().map(|(position, pod)| SlowestAgent { pod: pod.clone(), position: number(position.0) })
+}
+
+fn suspects(suspect: &[&AgentView]) -> Option<Alert> {
+    (!suspect.is_empty()).then(|| Alert {
+        reason: "AgentSuspect",
+        message: format!(
+            "not heard of while others are: {}; see the pods and their nodes",
+            names(suspect.iter().map(|agent| agent.pod.as_str()))
+        ),
+    })
+}
+
+fn halts(halted: &[&AgentView]) -> Option<Alert> {
+    let say = |agent: &&AgentView| {
+        let why = agent.halted().flatten();
+        let why =
+            why.map_or_else(|| "it does not say why".into(), |t| format!("{}: {}", t.reason, t.message));
+        format!("{} ({why})", agent.pod)
+    };
+    (!halted.is_empty()).then(|| Alert {
+        reason: "AgentHalted",
+        message: format!(
+            "halted: {}",
+            names(halted.iter().map(say).collect::<Vec<_>>().iter().map(String::as_str))
+        ),
+    })
+}
+
+fn diverged(class: &str, agreement: &Agreement) -> Option<Alert> {
+    let Agreement::Diverged { position, groups } = agreement else { return None };
+    let group = |(hash, pods): &(String, Vec<String>)| {
+        format!("{} has {}", names(pods.iter().map(String::as_str)), hash.get(..8).unwrap_or(hash))
+    };
+    let groups: Vec<String> = groups.iter().map(group).collect();
+    Some(Alert {
+        reason: "Diverged",
+        message: format!(
+            "agents of class {class} gave different outcomes at or before position {position}: {}; the application is not \
+             deterministic, or its state was changed past the log",
+            groups.join(", ")
+        ),
+    })
+}
+
+fn digests(view: &View) -> Digests {
+    let all = || view.agreement.values();
+    if all().any(|agreement| matches!(agreement, Agreement::Diverged { .. })) {
+        Digests::Diverged
+    } else if all().any(|agreement| *agreement == Agreement::Equal) {
+        Digests::Equal
+    } else {
+        Digests::Unknown
+    }
+}
+
+/// At most ten names: a message has a limit.
+fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const MOST: usize = 10;
+    let more = names.len().saturating_sub(MOST);
+    let named = names.take(MOST).collect::<Vec<_>>().join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{}s", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use decree_wire::heartbeat::{State, Trouble};
+    use decree_wire::position::Position;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(uid: &str, ready: bool) -> Arc<Pod> {
+        let pod = json!({
+            "metadata": {"name": format!("opa-{uid}"), "uid": uid},
+            "spec": {"containers": [], "initContainers": [{"name": "decree"}]},
+            "status": {"conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn agent(uid: &str, liveness: Liveness, position: u64, lag_ms: u64) -> (String, AgentView) {
+        let heartbeat = Heartbeat {
+            level: 1,
+            pod: format!("opa-{uid}"),
+            uid: uid.into(),
+            class: "opa".into(),
+            sequence: 0,
+            incarnation: None,
+            position: Some(Position(position)),
+            head: Some(Position(10)),
+            lag: None,
+            lag_ms: Some(lag_ms),
+            digest: None,
+            version: 1,
+            state: State::Running,
+            ready: true,
+            troubles: vec![],
+        };
+        let (pod, class) = (heartbeat.pod.clone(), heartbeat.class.clone());
+        (uid.into(), AgentView { pod, class, liveness, heartbeat: Some(heartbeat), lasting: vec![] })
+    }
+
+    #[test]
+    fn the_silent_are_named_and_their_numbers_do_not_count() {
+        let pods = [pod("a", true), pod("b", false)];
+        let view = View {
+            agents: [agent("a", Liveness::Live, 9, 250), agent("b", Liveness::Suspect, 1, 9000)].into(),
+            ..View::default()
+        };
+        let heard = agents(&pods, &view);
+        assert_eq!(heard.agents.summary, "1/2");
+        assert_eq!(heard.agents.suspect, 1);
+        assert_eq!(heard.agents.slowest.unwrap().position, 9);
+        assert_eq!((heard.head, heard.lag.as_deref()), (Some(10), Some("0.2s")));
+        assert_eq!(heard.alerts[0].reason, "AgentSuspect");
+        assert!(heard.alerts[0].message.contains("opa-b"));
+        assert_eq!(heard.digests, Digests::Unknown);
+    }
+
+    #[test]
+    fn a_halted_agent_is_named_with_its_reason() {
+        let (uid, mut halted) = agent("a", Liveness::Live, 4, 0);
+        let heartbeat = halted.heartbeat.as_mut().unwrap();
+        heartbeat.state = State::Halted;
+        heartbeat.troubles = vec![Trouble { reason: "InDoubt".into(), message: "restart the pod".into() }];
+        let heard = agents(&[pod("a", false)], &View { agents: [(uid, halted)].into(), ..View::default() });
+        assert_eq!(heard.agents.halted, 1);
+        assert_eq!(heard.alerts[0].message, "halted: opa-a (InDoubt: restart the pod)");
+    }
+
+    #[test]
+    fn one_class_that_differs_is_diverged() {
+        let groups = vec![("aaaaaaaaaa".into(), vec!["x".into()]), ("b".into(), vec!["y".into()])];
+        let agreement = [
+            ("one".into(), Agreement::Equal),
+            ("two".into(), Agreement::Diverged { position: Position(7), groups }),
+        ];
+        let heard = agents(&[], &View { agreement: agreement.into(), ..View::default() });
+        assert_eq!(heard.digests, Digests::Diverged);
+        assert!(heard.alerts[0].message.contains("class two"));
+        assert!(heard.alerts[0].message.contains("x has aaaaaaaa, y has b"));
+    }
+}

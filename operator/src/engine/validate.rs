@@ -1,0 +1,193 @@
+//! Step 2: the raw spec becomes an engine that can be provisioned, or all its faults are named together. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use decree_crds::engine::agents::{Agent, Digest, Reads};
+use decree_crds::{DecisionEngine, labels};
+use decree_wire::document::{Mode, Reads as WireReads, Rule};
+use decree_wire::pod::port;
+use decree_wire::position::EngineName;
+use decree_wire::settings::{ClassSettings, DigestOf};
+
+use super::problem::Problem;
+use crate::spec::{Class, Engine, Kafka, Service};
+
+/// What Kafka takes for a topic's name.
+const TOPIC_LENGTH: usize = 249;
+
+/// The engine, or why it can't be one. The API server's rules say most of this sooner; an operator that is newer or
+/// older than the definition must not trust them.
+///
+/// # Errors
+/// Every fault that was found, in one message.
+pub fn validate(object: &DecisionEngine) -> Result<Engine, Problem> {
+    let mut faults = Faults::default();
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let spec = &object.spec;
+    let classes: Vec<Class> = spec.agents.iter().filter_map(|agent| class(agent, &mut faults)).collect();
+    faults.unless(!spec.agents.is_empty(), "spec.agents is empty; name one class at least");
+    unique(classes.iter().map(|class| &class.name), "spec.agents[].class", &mut faults);
+    let services = classes.iter().filter_map(|class| class.service.as_ref()).map(|service| &service.name);
+    unique(services, "spec.agents[].replicate.service.name", &mut faults);
+    let heartbeat = Duration::from(spec.failure_detection.heartbeat);
+    faults.unless(
+        !spec.failure_detection.heartbeat.is_negative() && heartbeat >= Duration::from_millis(100),
+        "spec.failureDetection.heartbeat must be 100ms or more",
+    );
+    let engine = Engine {
+        kafka: kafka(object, &namespace, &name, &mut faults),
+        name: EngineName { namespace, name },
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        classes,
+        heartbeat,
+        suspect_after: u32::try_from(spec.failure_detection.suspect_after).unwrap_or(3).max(2),
+    };
+    faults.judge(engine)
+}
+
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn unless(&mut self, fine: bool, fault: impl Into<String>) {
+        if !fine {
+            self.0.push(fault.into());
+        }
+    }
+
+    fn judge(self, engine: Engine) -> Result<Engine, Problem> {
+        if self.0.is_empty() { Ok(engine) } else { Err(Problem::person("InvalidSpec", self.0.join("; "))) }
+    }
+}
+
+fn kafka(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faults) -> Kafka {
+    let kafka = &object.spec.kafka;
+    let replication = kafka.replication_factor;
+    faults.unless(!kafka.bootstrap_servers.is_empty(), "spec.kafka.bootstrapServers is empty");
+    faults.unless(replication >= 1, "spec.kafka.replicationFactor must be 1 or more");
+    let topic = kafka.topic.name.clone().unwrap_or_else(|| labels::default_topic(namespace, name));
+    let heartbeats = labels::heartbeats_topic(&topic);
+    faults.unless(
+        heartbeats.len() <= TOPIC_LENGTH && !topic.chars().all(|c| c == '.'),
+        "spec.kafka.topic.name is no name that Kafka takes, with .heartbeats behind it; choose a shorter one",
+    );
+    let in_sync = kafka.topic.config.get("min.insync.replicas").map(|value| value.parse::<i32>());
+    faults.unless(
+        in_sync.is_none_or(|value| value.is_ok_and(|value| (1..=replication).contains(&value))),
+        "spec.kafka.topic.config[min.insync.replicas] must be from 1 to replicationFactor, or nothing could be written",
+    );
+    let (servers, config) = (kafka.bootstrap_servers.clone(), kafka.topic.config.clone());
+    Kafka { servers, replication, topic, heartbeats, config }
+}
+
+fn class(agent: &Agent, faults: &mut Faults) -> Option<Class> {
+    let name = &agent.class;
+    let app = &agent.app;
+    let number = u16::try_from(app.port).unwrap_or(0);
+    faults.unless(
+        number != 0 && !port::ALL.contains(&number),
+        format!("spec.agents[{name}].app.port must be a port, and none of the sidecar's own (7070 to 7073)"),
+    );
+    faults.unless(
+        !app.overdue_after.is_negative(),
+        format!("spec.agents[{name}].app.overdueAfter must be positive"),
+    );
+    let mode = match (&agent.replicate, &agent.apply) {
+        (Some(replicate), None) => Mode::Replicate {
+            rules: replicate
+                .rules
+                .iter()
+                .map(|rule| Rule { methods: rule.methods.clone(), path_prefix: rule.path_prefix.clone() })
+                .collect(),
+            reads: match replicate.reads {
+                Reads::Local => WireReads::Local,
+                Reads::Barrier => WireReads::Barrier,
+            },
+        },
+        (None, Some(apply)) => Mode::Apply { path: apply.path.clone() },
+        (Some(_), Some(_)) | (None, None) => {
+            faults.unless(false, format!("spec.agents[{name}] must have exactly one of replicate and apply"));
+            return None;
+        }
+    };
+    let service = agent.replicate.as_ref().and_then(|replicate| replicate.service.as_ref());
+    let service = service.map(|service| Service {
+        name: service.name.clone(),
+        port: u16::try_from(service.port).unwrap_or(0),
+    });
+    faults.unless(
+        service.as_ref().is_none_or(|service| service.port != 0),
+        format!("spec.agents[{name}].replicate.service.port must be a port"),
+    );
+    Some(Class {
+        name: name.clone(),
+        port: number,
+        health_path: app.health.as_ref().map(|health| health.path.clone()),
+        overdue_after: app.overdue_after.into(),
+        mode,
+        service,
+        settings: ClassSettings { digest: digest(agent.digest), ..ClassSettings::default() },
+    })
+}
+
+fn digest(digest: Digest) -> DigestOf {
+    match digest {
+        Digest::Outcome => DigestOf::Outcome,
+        Digest::Status => DigestOf::Status,
+        Digest::None => DigestOf::None,
+    }
+}
+
+fn unique<'a>(names: impl Iterator<Item = &'a String>, field: &str, faults: &mut Faults) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        faults.unless(seen.insert(name), format!("{field} {name} is there twice; names must differ"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(spec: &str) -> DecisionEngine {
+        let spec: serde_json::Value = serde_yaml::from_str(spec).unwrap();
+        let mut object = DecisionEngine::new("policy", serde_json::from_value(spec).unwrap());
+        object.metadata.namespace = Some("shop".into());
+        object.metadata.uid = Some("engine-uid".into());
+        object
+    }
+
+    #[test]
+    fn the_example_of_the_tests_is_what_this_spec_means() {
+        let object = object(
+            "
+kafka: {bootstrapServers: [kafka-0.kafka:9092]}
+agents:
+- class: opa
+  app: {port: 8181}
+  replicate: {rules: [{methods: [PUT], pathPrefix: /v1/}], service: {name: policy}}
+",
+        );
+        assert_eq!(validate(&object).unwrap(), crate::spec::example());
+    }
+
+    #[test]
+    fn all_faults_are_named_together() {
+        let object = object(
+            "
+kafka: {bootstrapServers: [a:1], replicationFactor: 1, topic: {config: {min.insync.replicas: '2'}}}
+agents:
+- {class: a, app: {port: 7072}, apply: {path: /}}
+- {class: a, app: {port: 80}, apply: {path: /}}
+- {class: b, app: {port: 80}}
+",
+        );
+        let problem = validate(&object).unwrap_err();
+        assert_eq!(problem.reason, "InvalidSpec");
+        for part in ["min.insync.replicas", "a].app.port", "class a is there twice", "exactly one of"] {
+            assert!(problem.message.contains(part), "{part} in {}", problem.message);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The sidecars' document.
+
+use std::time::Duration;
+
+use decree_wire::PROTOCOL_LEVEL;
+use decree_wire::document::{Class, Document, Kafka};
+
+use crate::spec::{self, Engine};
+
+/// What the sidecars of an engine are told; without the topic's id they wait for it.
+#[must_use]
+pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>) -> Document {
+    let Engine { name, uid: _, kafka, classes, heartbeat, suspect_after: _ } = engine;
+    Document {
+        level: PROTOCOL_LEVEL,
+        engine: name.clone(),
+        cluster: cluster.to_owned(),
+        kafka: Kafka {
+            bootstrap_servers: kafka.servers.clone(),
+            topic: kafka.topic.clone(),
+            topic_id: topic_id.map(str::to_owned),
+            heartbeats: kafka.heartbeats.clone(),
+        },
+        classes: classes.iter().map(class).collect(),
+        heartbeat_ms: milliseconds(*heartbeat),
+    }
+}
+
+fn class(class: &spec::Class) -> Class {
+    let spec::Class { name, port, health_path, overdue_after, mode, service: _, settings: _ } = class;
+    Class {
+        name: name.clone(),
+        port: *port,
+        health_path: health_path.clone(),
+        overdue_after_ms: milliseconds(*overdue_after),
+        mode: mode.clone(),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
