@@ -66,7 +66,7 @@ pub async fn run(
     ))));
     let app = Arc::new(HttpApp::new(app_settings(&class)));
     let ports = Ports { log, app: app.clone(), life: Arc::new(System::new(class.port)) };
-    let (expected, expecting) = watch::channel(None);
+    let (expected, expecting) = watch::channel(document.kafka.topic_id.clone().map(Incarnation));
     let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
 
     // They end together: with the replica stopped, nothing passes a barrier any more.

@@ -23,6 +23,8 @@ pub const MAX_PAYLOAD: usize = (1 << 20) - (16 << 10);
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait that may be asked for.
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
+/// A replica that was just opened finds its log in this time, or it is away.
+const FIND_LIMIT: Duration = Duration::from_secs(2);
 /// So many of this agent's own commands are remembered as ordered while they are not yet applied.
 const REMEMBERED: usize = 4096;
 
@@ -206,7 +208,7 @@ impl Proposer {
         if named && let Some(known) = self.replica.known(&identity)? {
             return already(&command, identity.id, known);
         }
-        self.following()?;
+        self.following(deadline).await?;
         let position = self.append(command, &identity, deadline).await?;
         match wait {
             Wait::Ordered(_) => Ok(Answer { id: identity.id, position, outcome: None, duplicate: false }),
@@ -225,9 +227,12 @@ impl Proposer {
         Identity { source, id }
     }
 
-    /// A halted replica would let every proposer wait in vain; one that waits does not know yet whose log this is.
-    fn following(&self) -> Result<(), Error> {
-        let progress = self.replica.progress();
+    /// A halted replica would let every proposer wait in vain; one that waits does not know yet whose log this is, but
+    /// a sidecar that was just started again knows in a moment.
+    async fn following(&self, deadline: Instant) -> Result<(), Error> {
+        let mut progress = self.replica.progress();
+        let limit = deadline.min(Instant::now() + FIND_LIMIT);
+        let _ = timeout_at(limit, progress.wait_for(|progress| progress.state != State::Waiting)).await;
         let progress = progress.borrow();
         match progress.state {
             State::CatchingUp | State::Running | State::Draining => Ok(()),

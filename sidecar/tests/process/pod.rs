@@ -1,0 +1,190 @@
+//! A pod without Kubernetes: topics of its own, a document, a state folder, and the built binary.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use decree_kafka::{Admin, Connection, Header, NewRecord, NewTopic, Producer, ProducerSettings};
+use decree_wire::control::Control;
+use decree_wire::document::{Class, Document, Kafka, Mode};
+use decree_wire::position::EngineName;
+use decree_wire::record::encode_control;
+use decree_wire::settings::{ClassSettings, Settings};
+
+use super::client::{Answer, request, until};
+
+pub(crate) struct Pod {
+    folder: tempfile::TempDir,
+    ports: [u16; 3],
+    brokers: String,
+    child: Option<Child>,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Pod {
+    pub(crate) fn new(test: &str, application: u16) -> Self {
+        let brokers = std::env::var("DECREE_KAFKA").unwrap_or_else(|_| "127.0.0.1:19092".into());
+        let topic = format!("process.{test}.{}", uuid::Uuid::now_v7().simple());
+        let topic_id = provision(&brokers, &topic);
+        let pod = Self {
+            folder: tempfile::tempdir().unwrap(),
+            ports: std::array::from_fn(|_| free_port()),
+            brokers,
+            child: None,
+        };
+        for folder in ["document", "state", "run"] {
+            std::fs::create_dir(pod.folder.path().join(folder)).unwrap();
+        }
+        let document = document(&pod.brokers, &topic, topic_id, application);
+        pod.put_document(&serde_json::to_string(&document).unwrap());
+        pod
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn document_file(&self) -> PathBuf {
+        self.path("document").join(decree_wire::document::FILE)
+    }
+
+    pub(crate) fn brokers(&self) -> String {
+        self.brokers.clone()
+    }
+
+    pub(crate) fn take_document(&self) -> String {
+        let text = std::fs::read_to_string(self.document_file()).unwrap();
+        std::fs::remove_file(self.document_file()).unwrap();
+        text
+    }
+
+    pub(crate) fn put_document(&self, text: &str) {
+        std::fs::write(self.path("document").join("new"), text).unwrap();
+        std::fs::rename(self.path("document").join("new"), self.document_file()).unwrap();
+    }
+
+    fn address(&self, door: usize) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[door]).into()
+    }
+
+    pub(crate) fn health(&self) -> SocketAddr {
+        self.address(1)
+    }
+
+    pub(crate) fn start(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_decree-sidecar"));
+        command.env_clear().env("DECREE_POD", "a-0").env("DECREE_CLASS", "a").env("DECREE_LOG", "info");
+        for (flag, folder) in [("--document", "document"), ("--state", "state"), ("--run", "run")] {
+            command.arg(flag).arg(self.path(folder));
+        }
+        for (door, flag) in ["--api", "--health", "--replicate"].into_iter().enumerate() {
+            command.arg(flag).arg(self.address(door).to_string());
+        }
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM; how long it then took to end, without complaint.
+    pub(crate) fn terminate(&mut self) -> Duration {
+        let mut child = self.child.take().unwrap();
+        let begun = Instant::now();
+        let sent = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+        assert!(sent.success() && child.wait().unwrap().success());
+        begun.elapsed()
+    }
+
+    pub(crate) fn pre_stop(&self) -> ExitStatus {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_decree-sidecar"));
+        command.arg("pre-stop").arg("--run").arg(self.path("run")).status().unwrap()
+    }
+
+    pub(crate) fn alive(&self) -> bool {
+        request(self.health(), "GET", "/livez", &[], "").status == 200
+    }
+
+    pub(crate) fn until_ready(&self) {
+        until("the agent is ready", || request(self.health(), "GET", "/readyz", &[], "").status == 200);
+    }
+
+    pub(crate) fn propose(&self, id: &str, body: &str) -> Answer {
+        request(self.address(0), "POST", "/v1/commands", &[("ce-id", id)], body)
+    }
+
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let pid = self.child.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn engine() -> EngineName {
+    EngineName { namespace: "shop".into(), name: "policy".into() }
+}
+
+/// What the operator does: topics of one partition, and the settings entry.
+fn provision(brokers: &str, topic: &str) -> String {
+    let settings = Settings {
+        engine: engine(),
+        cluster: "c".into(),
+        dedup: decree_wire::settings::Dedup::default(),
+        classes: [("a".to_owned(), ClassSettings::default())].into(),
+    };
+    let record = encode_control(&Control::Settings(settings)).unwrap();
+    let headers = record.headers.into_iter();
+    let record = NewRecord {
+        value: record.value,
+        headers: headers.map(|(name, value)| Header { name, value }).collect(),
+        ..NewRecord::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connection = Connection::plain([brokers], "process-test");
+        let admin = Admin::open(&connection, Duration::from_secs(10)).unwrap();
+        for name in [topic.to_owned(), format!("{topic}.heartbeats")] {
+            let config = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
+            admin.create_topic(&name, &NewTopic { partitions: 1, replication: 1, config }).await.unwrap();
+        }
+        let producer = Producer::open(&connection, &ProducerSettings::default()).unwrap();
+        producer.send(topic, &record).await.unwrap();
+        admin.topic(topic).await.unwrap().unwrap().id
+    })
+}
+
+fn document(brokers: &str, topic: &str, topic_id: String, port: u16) -> Document {
+    Document {
+        level: 1,
+        engine: engine(),
+        cluster: "c".into(),
+        kafka: Kafka {
+            bootstrap_servers: vec![brokers.into()],
+            topic: topic.into(),
+            topic_id: Some(topic_id),
+            heartbeats: format!("{topic}.heartbeats"),
+        },
+        classes: vec![Class {
+            name: "a".into(),
+            port,
+            health_path: None,
+            overdue_after_ms: 30_000,
+            mode: Mode::Apply { path: "/".into() },
+        }],
+        heartbeat_ms: 200,
+    }
+}
