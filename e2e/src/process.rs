@@ -166,3 +166,19 @@ fn ended(bed: &Bed, name: &str) -> Error {
     let log = bed.logs().join(format!("{name}.log"));
     anyhow!("{name} has ended; the end of {}:\n{}", log.display(), log_file::tail(&log, 40))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_that_has_passed_on_is_not_taken_for_the_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let record = Record::of(child.id()).unwrap();
+        assert_eq!(Record::of(child.id()).unwrap(), record);
+        assert_ne!(Record { pid: record.pid, started: record.started - 1 }, record);
+        child.kill().unwrap();
+        wait::until("the end", Duration::from_secs(5), || Ok(Record::of(record.pid).err())).unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -36,3 +36,20 @@ pub(crate) fn until_every<T>(
         std::thread::sleep(interval);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_waiting_says_what_was_seen_last() {
+        let mut seen = 0;
+        let error =
+            until_every(Duration::ZERO, "a third", Duration::from_millis(5), || -> Result<Option<()>> {
+                seen += 1;
+                bail!("number {seen}")
+            })
+            .unwrap_err();
+        assert_eq!(error.to_string(), format!("waited 0 s for a third; last seen: number {seen}"));
+    }
+}

@@ -96,3 +96,26 @@ fn without_debug_symbols(binary: &Path) -> Result<Vec<u8>> {
     let source = if output.is_ok_and(|output| output.status.success()) { stripped.path() } else { binary };
     fs::read(source).with_context(|| format!("read {}", binary.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_come_before_what_is_in_them() {
+        let mut root = RootFiles::default();
+        root.add("/usr/lib/a.so", 0o644, Vec::new());
+        let names: Vec<_> = root.directories().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(names, ["usr", "usr/lib", "tmp"]);
+    }
+
+    #[test]
+    fn a_program_comes_with_its_libraries_and_their_loader() {
+        let mut root = RootFiles::default();
+        root.add_program(Path::new("/bin/sh"), "sh").unwrap();
+        let names: Vec<_> = root.files().map(|(path, ..)| path.to_owned()).collect();
+        assert!(names.iter().any(|path| path == "sh"));
+        assert!(names.iter().any(|path| path.contains("libc.so")), "{names:?}");
+        assert!(names.iter().any(|path| path.contains("ld-linux")), "{names:?}");
+    }
+}

@@ -122,3 +122,53 @@ pub(super) fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(content: &'static str, flag: &str) -> Recipe {
+        let files = vec![("input", content)];
+        Recipe { name: "thing", version: "1", files, flags: vec![flag.to_owned()] }
+    }
+
+    fn built(order: &Order<'_>) -> Result<()> {
+        order.run(Command::new("cp").arg(order.source.join("input")).arg(order.output.join("result")))
+    }
+
+    #[test]
+    fn a_part_is_built_once_for_the_same_input() {
+        let (cache, progress) = (tempfile::tempdir().unwrap(), Progress::new());
+        let recipe = recipe("one", "");
+        ensure(cache.path(), &recipe, &progress, built).unwrap();
+        ensure(cache.path(), &recipe, &progress, |_| panic!("built twice")).unwrap();
+        let result = cache.path().join("parts").join(recipe.directory()).join("result");
+        assert_eq!(fs::read_to_string(result).unwrap(), "one");
+    }
+
+    #[test]
+    fn other_input_or_flags_are_another_part() {
+        let one = recipe("one", "-a").directory();
+        assert_ne!(one, recipe("two", "-a").directory());
+        assert_ne!(one, recipe("one", "-b").directory());
+    }
+
+    #[test]
+    fn a_failed_build_is_no_part_and_shows_the_end_of_its_log() {
+        let (cache, progress) = (tempfile::tempdir().unwrap(), Progress::new());
+        let recipe = recipe("one", "");
+        let fail = |order: &Order<'_>| order.run(Command::new("sh").args(["-c", "echo why >&2; exit 3"]));
+        let error = ensure(cache.path(), &recipe, &progress, fail).unwrap_err();
+        assert!(error.to_string().contains("why"), "{error}");
+        ensure(cache.path(), &recipe, &progress, built).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_removed() {
+        let (cache, progress) = (tempfile::tempdir().unwrap(), Progress::new());
+        let left = cache.path().join("parts/building-thing-left/output");
+        fs::create_dir_all(&left).unwrap();
+        ensure(cache.path(), &recipe("one", ""), &progress, built).unwrap();
+        assert!(!left.exists());
+    }
+}
