@@ -1,9 +1,8 @@
-//! Opens the engine that the document names, and keeps what may change live: the application's settings, the topic's id.
+//! Opens the engine that the document names, and keeps what may change live: application settings, topic id, brokers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use decree_kafka::Connection;
 use decree_wire::document::{Class, Document, Mode};
 use decree_wire::position::Incarnation;
 use tokio::sync::watch;
@@ -15,14 +14,16 @@ use crate::app::http::{HttpApp, Settings, Target};
 use crate::barrier::Barriers;
 use crate::config::Places;
 use crate::config::document::Documents;
-use crate::heartbeat::{self, Publish};
+use crate::heartbeat::Publish;
 use crate::life::Life;
 use crate::life::system::System;
-use crate::log::kafka::KafkaLog;
+use crate::log::switch::Switch;
 use crate::log::{self, Log};
 use crate::metrics::timed::Timed;
 use crate::propose::Proposer;
 use crate::replica::{self, Replica};
+
+mod brokers;
 
 /// Why an engine can't be followed; the process ends.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,6 @@ pub enum Error {
     /// The log's settings are unusable.
     #[error("open the engine's log: {0}")]
     Log(#[from] log::Error),
-    /// The producer's.
-    #[error("open a producer: {0}")]
-    Kafka(#[from] decree_kafka::Error),
     /// The replica's store failed: nothing can be promised any more.
     #[error("follow the engine's log: {0}")]
     Replica(#[from] replica::Error),
@@ -59,20 +57,19 @@ pub async fn run(
     let Some((document, class)) = found else { return Ok(()) };
     tracing::info!(engine = %document.engine, class = class.name, topic = document.kafka.topic, "following the engine");
 
-    let log = Arc::new(KafkaLog::new(log_settings(&agent, &document))?);
-    publisher.send_replace(Some(Arc::new(heartbeat::kafka::Topic::new(
-        log.producer(),
-        document.kafka.heartbeats.clone(),
-    ))));
+    let (log, topic) = brokers::connect(agent.pod(), &document)?;
+    let log = Arc::new(Switch::new(Arc::new(log)));
+    publisher.send_replace(Some(Arc::new(topic)));
     let app = Arc::new(HttpApp::new(app_settings(&class)));
-    let ports = Ports { log, app: app.clone(), life: Arc::new(System::new(class.port)) };
+    let ports = Ports { log: log.clone(), app: app.clone(), life: Arc::new(System::new(class.port)) };
     let (expected, expecting) = watch::channel(document.kafka.topic_id.clone().map(Incarnation));
     let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
 
     // They end together: with the replica stopped, nothing passes a barrier any more.
     let replica = Box::pin(replica.run(stop.clone()));
     let live = keep(agent.documents(), &agent, &app, &expected, stop.clone());
-    let (ended, (), ()) = tokio::join!(replica, barriers.run(stop.clone()), live);
+    let connection = brokers::keep(&agent, &document, &log, &publisher, stop.clone());
+    let (ended, (), (), ()) = tokio::join!(replica, barriers.run(stop.clone()), live, connection);
     Ok(ended?)
 }
 
@@ -172,16 +169,6 @@ fn replica_config(
         replicates: matches!(class.mode, Mode::Replicate { .. }),
         state: places.state.clone(),
         expected,
-    }
-}
-
-fn log_settings(agent: &Agent, document: &Document) -> log::kafka::Settings {
-    let pod = agent.pod();
-    let name = format!("decree.{}.{}.{}", document.engine.namespace, document.engine.name, pod.name);
-    log::kafka::Settings {
-        connection: Connection::plain(document.kafka.bootstrap_servers.clone(), name.clone()),
-        topic: document.kafka.topic.clone(),
-        group: name,
     }
 }
 

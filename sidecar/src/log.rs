@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 pub mod kafka;
 pub mod memory;
 pub mod suite;
+pub mod switch;
 
 /// One engine's totally ordered log.
 ///

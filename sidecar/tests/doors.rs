@@ -1,5 +1,7 @@
 //! Each door of an agent keeps its word, over real HTTP on localhost, with the log in memory and a scripted application.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on says so
+
 mod doors {
     pub(crate) mod agent;
     pub(crate) mod http;

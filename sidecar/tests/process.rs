@@ -2,6 +2,8 @@
 //!
 //! Needs one broker; `DECREE_KAFKA` says where.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on says so
+
 mod process {
     pub(crate) mod application;
     pub(crate) mod client;
@@ -82,6 +84,9 @@ fn without_a_document_or_a_broker_it_lives_and_waits() {
     assert_eq!(pod.propose("a", "a").status, 503);
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert!(pod.alive());
+    pod.put_document(&document);
+    pod.until_ready();
+    assert_eq!(pod.propose("a", "a").body, "a taken", "it goes over to brokers that answer, with no restart");
 }
 
 #[test]
