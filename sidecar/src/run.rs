@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::serve::{Listener, ListenerExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -157,8 +158,10 @@ async fn watch_over(tasks: &mut Tasks, agent: &Agent, flushed: &CancellationToke
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+async fn listen(address: SocketAddr) -> Result<impl Listener<Addr = SocketAddr>, Error> {
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    // A stream's small events and an answer's tail go out at once.
+    Ok(listener.tap_io(|connection| drop(connection.set_nodelay(true))))
 }
 
 /// What a killed sidecar left there is taken away. Every container of the pod may connect, whatever its user.

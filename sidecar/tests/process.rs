@@ -91,6 +91,36 @@ fn without_a_document_or_a_broker_it_lives_and_waits() {
 
 #[test]
 #[ignore = "needs Kafka: cargo verify"]
+fn a_proposal_takes_little_longer_than_a_produce() {
+    const COUNT: usize = 300;
+    let application = Application::start();
+    let mut pod = Pod::new("latency", application.port());
+    pod.start();
+    pod.until_ready();
+    let timed = |once: &dyn Fn()| {
+        let each = (0..COUNT).map(|_| {
+            let begun = Instant::now();
+            once();
+            begun.elapsed()
+        });
+        median(each.collect())
+    };
+    timed(&|| drop(pod.propose_async("warm")));
+    let ordered = timed(&|| assert_eq!(pod.propose_async("x").status, 202));
+    let applied = timed(&|| assert_eq!(pod.propose(&uuid::Uuid::now_v7().to_string(), "x").status, 200));
+    let bare = median(pod.bare_produces(COUNT));
+    println!("p50: bare produce {bare:?}, proposal ordered {ordered:?}, proposal applied {applied:?}");
+    // A connection each and a test build: the budget itself is for the benches.
+    assert!(ordered < bare + Duration::from_millis(5), "{ordered:?} beside {bare:?}");
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all[all.len() / 2]
+}
+
+#[test]
+#[ignore = "needs Kafka: cargo verify"]
 fn an_idle_sidecar_is_small() {
     let application = Application::start();
     let mut pod = Pod::new("small", application.port());

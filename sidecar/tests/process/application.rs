@@ -55,6 +55,7 @@ fn serve(stream: TcpStream, taken: &Mutex<Vec<String>>) -> Option<()> {
         let body = String::from_utf8(body).ok()?;
         let answer = format!("{body} taken");
         taken.lock().unwrap().push(body);
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).ok()?;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+        stream.write_all(answer.as_bytes()).ok()?; // in one piece: two would wait for each other's acknowledgement
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Pod {
     folder: tempfile::TempDir,
     ports: [u16; 3],
     brokers: String,
+    heartbeats: String,
     child: Option<Child>,
 }
 
@@ -36,6 +37,7 @@ impl Pod {
             folder: tempfile::tempdir().unwrap(),
             ports: std::array::from_fn(|_| free_port()),
             brokers,
+            heartbeats: format!("{topic}.heartbeats"),
             child: None,
         };
         for folder in ["document", "state", "run"] {
@@ -120,6 +122,27 @@ impl Pod {
 
     pub(crate) fn propose(&self, id: &str, body: &str) -> Answer {
         request(self.address(0), "POST", "/v1/commands", &[("ce-id", id)], body)
+    }
+
+    /// How long a bare producer takes for each of `count` records, beside what the sidecar takes.
+    pub(crate) fn bare_produces(&self, count: usize) -> Vec<Duration> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let connection = Connection::plain([self.brokers.as_str()], "process-test");
+            let producer = Producer::open(&connection, &ProducerSettings::default()).unwrap();
+            let record = NewRecord { value: Some("x".into()), ..NewRecord::default() };
+            let mut took = Vec::new();
+            for _ in 0..count {
+                let begun = Instant::now();
+                producer.send(&self.heartbeats, &record).await.unwrap();
+                took.push(begun.elapsed());
+            }
+            took
+        })
+    }
+
+    pub(crate) fn propose_async(&self, body: &str) -> Answer {
+        request(self.address(0), "POST", "/v1/commands", &[("prefer", "respond-async")], body)
     }
 
     pub(crate) fn resident_kib(&self) -> u64 {
