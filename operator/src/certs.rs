@@ -35,6 +35,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Where things are.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// The operator's own namespace.
     #[arg(long, env = "DECREE_OPERATOR_NAMESPACE", default_value = "decree")]

@@ -64,3 +64,13 @@ fn start(config: run::Config) -> anyhow::Result<()> {
         running.await.context("stop the operator")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -29,6 +29,7 @@ use crate::webhook;
 
 /// What the operator is told at its start.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Look after this namespace only. Default: all.
     #[arg(long, env = "DECREE_NAMESPACE")]

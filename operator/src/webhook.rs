@@ -35,6 +35,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the webhook is told at its start.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Where the webhook listens.
     #[arg(long, env = "DECREE_WEBHOOK_ADDRESS", default_value = "0.0.0.0:8443")]
