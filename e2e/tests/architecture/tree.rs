@@ -31,7 +31,9 @@ pub(crate) fn entry_points(crate_root: &Path) -> Vec<PathBuf> {
     let single = ["src/lib.rs", "src/main.rs", "build.rs"].map(|f| crate_root.join(f));
     let folders = ["src/bin", "tests", "benches", "examples"].map(|f| crate_root.join(f));
     let children = folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten();
-    let found = children.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "rs"));
+    // A test may be one file, or a folder with a main.rs.
+    let found = children.map(|e| if e.path().is_dir() { e.path().join("main.rs") } else { e.path() });
+    let found = found.filter(|p| p.extension().is_some_and(|e| e == "rs"));
     single.into_iter().chain(found).filter(|p| p.is_file()).collect()
 }
 

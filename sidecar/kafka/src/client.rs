@@ -9,9 +9,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, ProducerSettings};
 use crate::error::{Error, Result};
-use crate::producer::ProducerSettings;
 
 /// Larger than any record that brokers take by default, so that one always fits.
 const FETCH_BYTES: usize = 1024 * 1024;

@@ -1,5 +1,7 @@
 //! Where the brokers are and as whom to speak to them.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 
 /// Settings that every client of one Kafka cluster shares.
@@ -41,6 +43,23 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+/// How long a delivery may take and how much may wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerSettings {
+    /// Every delivery ends within this, one way or the other.
+    pub delivery_limit: Duration,
+    /// More records than these outstanding: `QueueFull`.
+    pub queue_records: u32,
+    /// More than this outstanding, in KiB: `QueueFull`.
+    pub queue_kbytes: u32,
+}
+
+impl Default for ProducerSettings {
+    fn default() -> Self {
+        Self { delivery_limit: Duration::from_secs(5), queue_records: 10_000, queue_kbytes: 8 * 1024 }
     }
 }
 

@@ -27,11 +27,11 @@ mod producer;
 mod reader;
 
 pub use admin::Admin;
-pub use connection::Connection;
+pub use connection::{Connection, ProducerSettings};
 pub use error::{Error, Result};
 pub use multi::{Heard, MultiReader, Start};
 pub use offsets::Watermarks;
-pub use producer::{Delivery, Producer, ProducerSettings};
+pub use producer::{Delivery, Producer};
 pub use reader::{Fetched, Reader, ReaderSettings, read_one};
 pub use record::{Header, NewRecord, Record, Sent};
 pub use topics::{ConfigEntry, NewTopic, Topic};

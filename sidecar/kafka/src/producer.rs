@@ -19,27 +19,10 @@ use tokio::sync::oneshot;
 
 use crate::PARTITION;
 use crate::client::{self, Context};
-use crate::connection::Connection;
+use crate::connection::{Connection, ProducerSettings};
 use crate::error::{Attempt, Error, Result};
 use crate::native;
 use crate::record::{NewRecord, Sent};
-
-/// How long a delivery may take and how much may wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProducerSettings {
-    /// Every delivery ends within this, one way or the other.
-    pub delivery_limit: Duration,
-    /// More records than these outstanding: `QueueFull`.
-    pub queue_records: u32,
-    /// More than this outstanding, in KiB: `QueueFull`.
-    pub queue_kbytes: u32,
-}
-
-impl Default for ProducerSettings {
-    fn default() -> Self {
-        Self { delivery_limit: Duration::from_secs(5), queue_records: 10_000, queue_kbytes: 8 * 1024 }
-    }
-}
 
 /// Appends records. Cheap to clone; clones share one client and its order.
 #[derive(Clone)]
