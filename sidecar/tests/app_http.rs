@@ -1,5 +1,7 @@
 //! Deliveries over HTTP: what is sent, which connection it goes over, and how each end is told from the others.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The log on a real Kafka passes the suite that every log passes. `DECREE_KAFKA` names a bootstrap server.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A replica applies the log once and in order, survives its own ends, and halts where it can't know.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod replica {
     pub(crate) mod agent;
 }

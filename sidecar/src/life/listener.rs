@@ -57,7 +57,7 @@ fn ask(family: u8, port: u16) -> io::Result<Socket> {
 /// Reads one answer; false when it was the last.
 fn collect(
     socket: &Socket,
-    buffer: &mut Vec<u8>,
+    buffer: &mut [u8],
     port: u16,
     inodes: &mut BTreeSet<u32>,
 ) -> Result<bool, String> {
@@ -68,10 +68,10 @@ fn collect(
         match message.payload {
             NetlinkPayload::Done(_) => return Ok(false),
             NetlinkPayload::Error(error) => return Err(error.to_string()),
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                if response.header.socket_id.source_port == port {
-                    inodes.insert(response.header.inode);
-                }
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response))
+                if response.header.socket_id.source_port == port =>
+            {
+                inodes.insert(response.header.inode);
             }
             _ => {}
         }

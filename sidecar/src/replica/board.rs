@@ -100,6 +100,17 @@ impl Board {
         self.tick();
     }
 
+    /// The log reaches so far, or further.
+    pub(super) fn at_least(&self, end: Position) {
+        self.progress.send_if_modified(|progress| {
+            let behind = progress.end.is_none_or(|known| known < end);
+            if behind {
+                progress.end = Some(end);
+            }
+            behind
+        });
+    }
+
     /// When the log's end was last heard of.
     pub(super) fn heard(&self) -> Option<Instant> {
         self.seen().heard

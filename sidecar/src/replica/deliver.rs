@@ -17,6 +17,9 @@ use crate::app::{App, Connected, Delivery, End, Outcome};
 use crate::life;
 use crate::life::verdict::{Standing, Verdict, verdict};
 
+/// An application may open one listener after the other as it starts: its first life counts once they stay the same.
+const SETTLED: Duration = Duration::from_millis(500);
+
 /// Delivers commands, one at a time.
 #[derive(Debug)]
 pub(super) struct Courier {
@@ -26,6 +29,8 @@ pub(super) struct Courier {
     attempts: Attempts,
     /// The life that the kept connection leads to.
     connected: Option<life::Incarnation>,
+    /// The life that was seen, and since when, as long as nothing was applied to any.
+    first: Option<(life::Incarnation, Instant)>,
 }
 
 /// A command that the application dealt with.
@@ -38,7 +43,7 @@ pub(super) struct Delivered {
 
 impl Courier {
     pub(super) fn new(app: Arc<dyn App>, board: Arc<Board>, way: Way, attempts: Attempts) -> Self {
-        Self { app, board, way, attempts, connected: None }
+        Self { app, board, way, attempts, connected: None, first: None }
     }
 
     /// Delivers until there is an outcome; waits as long as that takes.
@@ -101,7 +106,7 @@ impl Courier {
     }
 
     /// Whose connection it is, if that one may get the next command.
-    fn look(&self) -> Result<Option<life::Incarnation>, Halt> {
+    fn look(&mut self) -> Result<Option<life::Incarnation>, Halt> {
         let now = match self.board.life.current() {
             Ok(None) => {
                 self.board.delivery(Some(Application::Unwell(trouble::nothing_listens())));
@@ -113,9 +118,24 @@ impl Courier {
                 None
             }
         };
-        match verdict(&self.board.standing(), now.as_ref()) {
-            Verdict::Known => Ok(Some(now.unwrap_or_else(life::Incarnation::unseen))),
+        let standing = self.board.standing();
+        match verdict(&standing, now.as_ref()) {
+            Verdict::Known => {
+                let now = now.unwrap_or_else(life::Incarnation::unseen);
+                Ok((standing.life.is_some() || self.settled(&now)).then_some(now))
+            }
             Verdict::Unknown(why) => Err(Halt::For(trouble::state_unknown(&why))),
+        }
+    }
+
+    /// Whether the application's first life has been the same for a while.
+    fn settled(&mut self, now: &life::Incarnation) -> bool {
+        match &self.first {
+            Some((seen, since)) if seen == now => since.elapsed() >= SETTLED,
+            _ => {
+                self.first = Some((now.clone(), Instant::now()));
+                false
+            }
         }
     }
 

@@ -131,8 +131,9 @@ impl Follower {
 
     async fn batch(&mut self, batch: Batch, stop: &CancellationToken) -> Result<(), Halt> {
         let Batch { entries, next, end } = batch;
-        if let Some(end) = end {
-            self.board.end(end);
+        match end {
+            Some(end) => self.board.end(end),
+            None => self.board.at_least(next),
         }
         for stored in entries {
             self.deal(stored, stop).await?;

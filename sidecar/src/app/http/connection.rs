@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -22,6 +22,9 @@ use super::witness::Witness;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Servers close idle connections just as a request is sent, which would look like doubt.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// An answer with more could not be read, and what the application did would be in doubt.
+const HEADERS: usize = 1024;
 
 /// A connection over which requests go one at a time.
 #[derive(Debug)]
@@ -53,7 +56,8 @@ impl Connection {
         let probe = stream.try_clone().map_err(|e| e.to_string())?;
         let stream = TcpStream::from_std(stream).map_err(|e| e.to_string())?;
         let io = TokioIo::new(Witness::new(stream, Arc::clone(&written)));
-        let (sender, driver) = handshake(io).await.map_err(|e| e.to_string())?;
+        let (sender, driver) =
+            Builder::new().max_headers(HEADERS).handshake(io).await.map_err(|e| e.to_string())?;
         // Its error comes out at the request too.
         let driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(driver.await) }));
         Ok(Self { sender, probe, written, used: Instant::now(), _driver: driver })

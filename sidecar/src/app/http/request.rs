@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use decree_wire::delivery::{apply_headers, replicate_headers};
-use http::header::{HOST, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use http_body_util::Full;
@@ -29,6 +29,7 @@ pub(super) fn of(delivery: &Delivery<'_>, settings: &Settings) -> Option<Request
     for header in HOP_BY_HOP {
         headers.remove(header); // a plain client of the log may have put anything there
     }
+    headers.remove(EXPECT); // the body follows at once
     let mut request = Request::new(Full::new(command.payload.clone()));
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(target.parse::<PathAndQuery>().ok()?);
