@@ -8,6 +8,7 @@ use decree_wire::heartbeat::Trouble;
 use decree_wire::position::EngineName;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::barrier;
 use crate::config::Pod;
@@ -50,6 +51,7 @@ struct Inner {
     engine: watch::Sender<Option<Arc<Engine>>>,
     heartbeats: watch::Sender<Heartbeats>,
     was_ready: AtomicBool,
+    given_up: CancellationToken,
 }
 
 /// How publishing heartbeats goes.
@@ -74,6 +76,7 @@ impl Agent {
             engine: watch::Sender::new(None),
             heartbeats: watch::Sender::default(),
             was_ready: AtomicBool::new(false),
+            given_up: CancellationToken::new(),
         }))
     }
 
@@ -142,11 +145,32 @@ impl Agent {
     /// # Errors
     /// When the agent is ending.
     pub fn accepts(&self, door: Door) -> Result<(), propose::Error> {
-        let application = self.engine().is_some_and(|engine| {
-            !matches!(engine.replica.progress().borrow().application, Application::Unwell(_))
-        });
-        let accepts = self.0.shutdown.now().accepts(door, application, Instant::now());
+        let shutdown = self.0.shutdown.now();
+        let application = shutdown.phase == Phase::Running || !self.application_gone();
+        let accepts = shutdown.accepts(door, application, Instant::now());
         if accepts { Ok(()) } else { Err(propose::Error::Draining) }
+    }
+
+    /// What ends the waits for outcomes that can't come any more.
+    #[must_use]
+    pub fn given_up(&self) -> &CancellationToken {
+        &self.0.given_up
+    }
+
+    /// Ends those waits, if the agent is ending and its application has gone before it. The commands are ordered, and
+    /// their proposers can have the outcome from another agent.
+    pub fn give_up_if_gone(&self) {
+        if self.phase() >= Phase::Flushed || (self.phase() == Phase::Draining && self.application_gone()) {
+            self.0.given_up.cancel();
+        }
+    }
+
+    /// Nobody listens any more, or it says that it is not well.
+    fn application_gone(&self) -> bool {
+        self.engine().is_none_or(|engine| {
+            let unwell = matches!(engine.replica.progress().borrow().application, Application::Unwell(_));
+            unwell || engine.replica.application_known().is_err()
+        })
     }
 
     /// Why it is not ready; empty when it is.

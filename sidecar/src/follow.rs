@@ -101,7 +101,14 @@ pub fn open(
     let (barriers, barrier) = Barriers::new(agent.pod().name.clone(), log.clone(), handle.clone());
     let (name, version) = (document.engine.clone(), agent.pod().version);
     agent.set_engine(Engine {
-        proposer: Proposer::new(name.clone(), version, log.clone(), handle.clone(), agent.metrics().clone()),
+        proposer: Proposer::new(
+            name.clone(),
+            version,
+            log.clone(),
+            handle.clone(),
+            agent.metrics().clone(),
+            agent.given_up().clone(),
+        ),
         name,
         port: class.port,
         log,

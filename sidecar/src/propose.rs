@@ -9,6 +9,7 @@ use decree_wire::heartbeat::{State, Trouble};
 use decree_wire::position::{EngineName, Position};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::Outcome;
 use crate::log::{self, Log, NewEntry};
@@ -161,11 +162,14 @@ pub struct Proposer {
     replica: replica::Handle,
     metrics: Metrics,
     slots: Semaphore,
+    /// From then on no outcome can come any more: the application has gone, and this agent is ending.
+    given_up: CancellationToken,
     ordered: Mutex<VecDeque<(Identity, Position)>>,
 }
 
 impl Proposer {
     /// A proposer that appends to `log` and is answered by `replica`. `version`: what this agent's application speaks.
+    /// `given_up`: ends every wait for an outcome.
     #[must_use]
     pub fn new(
         engine: EngineName,
@@ -173,9 +177,10 @@ impl Proposer {
         log: Arc<dyn Log>,
         replica: replica::Handle,
         metrics: Metrics,
+        given_up: CancellationToken,
     ) -> Self {
         let slots = Semaphore::new(OUTSTANDING);
-        Self { engine, version, log, replica, metrics, slots, ordered: Mutex::default() }
+        Self { engine, version, log, replica, metrics, slots, given_up, ordered: Mutex::default() }
     }
 
     /// How many are outstanding.
@@ -269,7 +274,15 @@ impl Proposer {
     }
 
     async fn applied(&self, id: String, position: Position, deadline: Instant) -> Result<Answer, Error> {
-        let Ok(resolution) = timeout_at(deadline, self.replica.resolved(position)).await else {
+        let resolution = tokio::select! {
+            biased;
+            resolution = timeout_at(deadline, self.replica.resolved(position)) => resolution,
+            () = self.given_up.cancelled() => {
+                let why = "this agent is ending; ask another one".into();
+                return Err(Error::NotApplied { id, position, why });
+            }
+        };
+        let Ok(resolution) = resolution else {
             return Err(Error::NotApplied { id, position, why: self.waiting_for() });
         };
         match resolution? {

@@ -145,6 +145,7 @@ async fn watch_over(tasks: &mut Tasks, agent: &Agent, flushed: &CancellationToke
             () = tokio::time::sleep(STEP), if phase != Phase::Running => {}
         }
         let quiet = agent.engine().is_none_or(|engine| engine.proposer.outstanding() == 0);
+        agent.give_up_if_gone();
         agent.shutdown().step(quiet, applied);
         let now = agent.phase();
         if now != phase {

@@ -106,8 +106,14 @@ fn a_proposal_takes_little_longer_than_a_produce() {
         median(each.collect())
     };
     timed(&|| drop(pod.propose_async("warm")));
-    let ordered = timed(&|| assert_eq!(pod.propose_async("x").status, 202));
-    let applied = timed(&|| assert_eq!(pod.propose(&uuid::Uuid::now_v7().to_string(), "x").status, 200));
+    let ordered = timed(&|| {
+        let answer = pod.propose_async("x");
+        assert_eq!(answer.status, 202, "{answer:?}");
+    });
+    let applied = timed(&|| {
+        let answer = pod.propose(&uuid::Uuid::now_v7().to_string(), "x");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    });
     let bare = median(pod.bare_produces(COUNT));
     println!("p50: bare produce {bare:?}, proposal ordered {ordered:?}, proposal applied {applied:?}");
     // A connection each and a test build: the budget itself is for the benches.
@@ -131,4 +137,27 @@ fn an_idle_sidecar_is_small() {
     println!("resident when idle: {resident} KiB of 20480");
     // A test build is larger than the image's; the budget itself is measured by the benches.
     assert!(resident < 40 << 10, "{resident} KiB");
+}
+
+#[test]
+#[ignore = "needs Kafka: cargo verify"]
+fn a_wait_ends_at_once_when_the_application_goes_before_its_sidecar() {
+    let application = Application::start();
+    let mut pod = Pod::new("gone", application.port());
+    pod.start();
+    pod.until_ready();
+    application.hang();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pod.propose("a", "a"));
+        until("the application has it", || application.taken() == ["a"]);
+        scope.spawn(|| pod.pre_stop());
+        std::thread::sleep(Duration::from_millis(300));
+        application.stop();
+        let answer = waiting.join().unwrap();
+        assert_eq!(answer.status, 504, "{answer:?}");
+        assert_eq!(answer.header("decree-id"), Some("a"));
+    });
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    assert!(pod.terminate() < Duration::from_millis(2500));
 }

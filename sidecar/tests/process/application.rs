@@ -1,28 +1,42 @@
 //! An application that knows nothing of Decree: it takes what is POSTed and says so.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// Lives as long as the test's process.
+/// Lives until it is stopped, or the test's process ends.
 pub(crate) struct Application {
     port: u16,
-    taken: Arc<Mutex<Vec<String>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    taken: Mutex<Vec<String>>,
+    open: Mutex<Vec<TcpStream>>,
+    hangs: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Application {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let taken = Arc::<Mutex<Vec<String>>>::default();
-        let log = Arc::clone(&taken);
+        let shared = Arc::<Shared>::default();
+        let own = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let log = Arc::clone(&log);
-                std::thread::spawn(move || serve(stream, &log));
+                if own.stopped.load(Ordering::SeqCst) {
+                    return; // and nobody listens any more
+                }
+                own.open.lock().unwrap().extend(stream.try_clone());
+                let own = Arc::clone(&own);
+                std::thread::spawn(move || serve(stream, &own));
             }
         });
-        Self { port, taken }
+        Self { port, shared }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -31,13 +45,27 @@ impl Application {
 
     /// Every payload so far, in order, repeats too.
     pub(crate) fn taken(&self) -> Vec<String> {
-        self.taken.lock().unwrap().clone()
+        self.shared.taken.lock().unwrap().clone()
+    }
+
+    /// From now on it takes and does not answer.
+    pub(crate) fn hang(&self) {
+        self.shared.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes everything, as the end of its process would.
+    pub(crate) fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        std::thread::sleep(Duration::from_millis(50));
+        for stream in self.shared.open.lock().unwrap().drain(..) {
+            drop(stream.shutdown(Shutdown::Both));
+        }
     }
 }
 
-fn serve(stream: TcpStream, taken: &Mutex<Vec<String>>) -> Option<()> {
+fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut stream = stream;
     loop {
         let (mut length, mut line) = (0, String::new());
         while reader.read_line(&mut line).ok()? > 0 && line != "\r\n" {
@@ -54,7 +82,10 @@ fn serve(stream: TcpStream, taken: &Mutex<Vec<String>>) -> Option<()> {
         reader.read_exact(&mut body).ok()?;
         let body = String::from_utf8(body).ok()?;
         let answer = format!("{body} taken");
-        taken.lock().unwrap().push(body);
+        shared.taken.lock().unwrap().push(body);
+        if shared.hangs.load(Ordering::SeqCst) {
+            continue;
+        }
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
         stream.write_all(answer.as_bytes()).ok()?; // in one piece: two would wait for each other's acknowledgement
     }
