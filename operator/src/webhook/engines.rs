@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 /// For the cache to be filled, and for one look at the API server itself.
 const LIMIT: Duration = Duration::from_secs(3);
+/// Of several that wait for a cache kube wakes only the one that asked last: so each asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why nobody knows the engines.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,15 @@ impl Cached {
         Self { store, client }
     }
 
+    /// Waits until all engines are known; false if nobody lists them any more.
+    async fn listed(&self) -> bool {
+        loop {
+            if let Ok(ready) = timeout(ASK_AGAIN, self.store.wait_until_ready()).await {
+                return ready.is_ok();
+            }
+        }
+    }
+
     async fn asked(&self, namespace: &str, name: &str) -> Result<Option<DecisionEngine>, Error> {
         let api: Api<DecisionEngine> = Api::namespaced(self.client.clone(), namespace);
         let asked = timeout(LIMIT, api.get_opt(name)).await;
@@ -56,8 +67,7 @@ impl Cached {
 #[async_trait]
 impl Engines for Cached {
     async fn of_namespace(&self, namespace: &str, wanted: &str) -> Result<Vec<Arc<DecisionEngine>>, Error> {
-        let listed = timeout(LIMIT, self.store.wait_until_ready()).await;
-        if !matches!(listed, Ok(Ok(()))) {
+        if !timeout(LIMIT, self.listed()).await.unwrap_or(false) {
             return Err(Error::NotListed);
         }
         let mut engines = self.store.state_filter(|engine| engine.namespace().as_deref() == Some(namespace));
@@ -74,5 +84,58 @@ impl Engines for Cached {
 impl fmt::Debug for Cached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cached").field("engines", &self.store.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher};
+
+    use super::*;
+
+    fn cached() -> (Cached, reflector::store::Writer<DecisionEngine>) {
+        let (store, writer) = reflector::store();
+        // Nobody listens there: what is asked of the API server fails at once.
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        (Cached::new(store, Client::try_from(nowhere).unwrap()), writer)
+    }
+
+    fn filled(writer: &mut reflector::store::Writer<DecisionEngine>, engines: &[(&str, &str)]) {
+        writer.apply_watcher_event(&watcher::Event::Init);
+        for (namespace, name) in engines {
+            let engine = serde_json::json!({
+                "apiVersion": "decree.dev/v1alpha1", "kind": "DecisionEngine",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"kafka": {"bootstrapServers": ["k:9092"]}, "agents": []}
+            });
+            writer.apply_watcher_event(&watcher::Event::InitApply(serde_json::from_value(engine).unwrap()));
+        }
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_for_the_list_are_answered() {
+        let (cached, mut writer) = cached();
+        let waiting: Vec<_> = (0..5)
+            .map(|_| {
+                let cached = cached.clone();
+                tokio::spawn(
+                    async move { cached.of_namespace("shop", "policy").await.map(|found| found.len()) },
+                )
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        filled(&mut writer, &[("shop", "policy"), ("elsewhere", "policy")]);
+        for waits in waiting {
+            assert_eq!(waits.await.unwrap().unwrap(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_the_cache_does_not_know_is_asked_for() {
+        let (cached, mut writer) = cached();
+        filled(&mut writer, &[]);
+        let asked = cached.of_namespace("shop", "policy").await;
+        assert!(matches!(asked, Err(Error::Unreachable(_))), "{asked:?}");
     }
 }
