@@ -13,6 +13,7 @@
 mod connection;
 mod error;
 mod record;
+mod topic;
 
 mod client;
 mod native;
@@ -34,7 +35,7 @@ pub use offsets::Watermarks;
 pub use producer::{Delivery, Producer};
 pub use reader::{Fetched, Reader, ReaderSettings, read_one};
 pub use record::{Header, NewRecord, Record, Sent};
-pub use topics::{ConfigEntry, NewTopic, Topic};
+pub use topic::{ConfigEntry, NewTopic, Topic};
 
 /// The partition that Decree uses: an engine's topics have one.
 pub const PARTITION: i32 = 0;

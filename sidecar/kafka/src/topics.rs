@@ -1,4 +1,4 @@
-//! Topics: what one is, making it, its configuration, deleting it.
+//! What can be asked for of topics: making one, its configuration, deleting it.
 
 use std::collections::BTreeMap;
 
@@ -7,35 +7,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use crate::admin::Admin;
 use crate::error::Result;
 use crate::native;
-
-/// A topic as the brokers know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// As Kafka's tools print it (base64). A topic that is deleted and made again has another.
-    pub id: String,
-    pub partitions: i32,
-    /// Of partition 0.
-    pub replication: i32,
-    /// Whether partition 0 can be written and read now.
-    pub has_leader: bool,
-}
-
-/// A topic to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTopic {
-    pub partitions: i32,
-    pub replication: i32,
-    pub config: BTreeMap<String, String>,
-}
-
-/// A value of a topic's configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigEntry {
-    /// Absent for what the brokers keep secret.
-    pub value: Option<String>,
-    /// Not set on the topic: the brokers' default.
-    pub is_default: bool,
-}
+use crate::topic::{ConfigEntry, NewTopic, Topic};
 
 impl Admin {
     /// `None` where there is no such topic.

@@ -12,7 +12,7 @@ use rdkafka::types::{RDKafka, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Refusal, text};
+use super::refusal::{Refusal, text};
 use crate::client::Context;
 
 /// librdkafka answers at its own request time-out; this is how much later we stop believing that.

@@ -6,8 +6,8 @@ use rdkafka::bindings as c;
 use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::Refusal;
 use super::call::Call;
+use super::refusal::Refusal;
 use crate::client::Context;
 
 /// How many brokers are alive. (Metadata would list every topic with them, or make the one it is asked about.)

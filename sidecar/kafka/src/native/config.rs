@@ -9,9 +9,9 @@ use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::call::{Answer, Call};
-use super::{Refusal, strings, text};
+use super::refusal::{Refusal, strings, text};
 use crate::client::Context;
-use crate::topics::ConfigEntry;
+use crate::topic::ConfigEntry;
 
 /// Every entry, defaults included. (rdkafka's own drops the error and answers with no entries.)
 pub(crate) async fn topic_config(

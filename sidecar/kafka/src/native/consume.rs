@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::{Refusal, text};
+use super::refusal::{Refusal, text};
 use crate::PARTITION;
 use crate::client::Context;
 use crate::record::{Header, Record};

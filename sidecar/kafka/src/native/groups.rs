@@ -9,7 +9,7 @@ use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::call::{Answer, Call};
-use super::{Refusal, text};
+use super::refusal::{Refusal, text};
 use crate::PARTITION;
 use crate::client::Context;
 

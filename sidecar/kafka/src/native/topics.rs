@@ -8,9 +8,9 @@ use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::call::{Answer, Call};
-use super::{Refusal, strings, text};
+use super::refusal::{Refusal, strings, text};
 use crate::client::Context;
-use crate::topics::{NewTopic, Topic};
+use crate::topic::{NewTopic, Topic};
 
 /// `None` where the brokers don't know the topic.
 pub(crate) async fn describe_topic(
