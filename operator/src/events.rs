@@ -83,7 +83,11 @@ impl Events {
 fn due(told: &mut Told, note: &Note, now: Instant) -> bool {
     told.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
     let uid = note.about.uid.clone().unwrap_or_default();
-    told.insert((uid, note.reason.clone()), now).is_none_or(|_| false)
+    let is_new = !told.contains_key(&(uid.clone(), note.reason.clone()));
+    if is_new {
+        told.insert((uid, note.reason.clone()), now);
+    }
+    is_new
 }
 
 fn shortened(mut message: String) -> String {
@@ -109,6 +113,7 @@ mod tests {
         let (mut told, now) = (Told::new(), Instant::now());
         assert!(due(&mut told, &note("a", "X"), now));
         assert!(!due(&mut told, &note("a", "X"), now + AGAIN / 2));
+        assert!(due(&mut told, &note("a", "X"), now + AGAIN), "though it was asked about meanwhile");
         assert!(due(&mut told, &note("a", "Y"), now));
         assert!(due(&mut told, &note("b", "X"), now));
         assert!(due(&mut told, &note("b", "X"), now + AGAIN * 2));

@@ -38,7 +38,7 @@ fn print_crds() -> anyhow::Result<()> {
 
 fn start(config: run::Config) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_env_filter(filter).init();
     // Two libraries ask rustls for the process' provider; neither may choose.
     let installed = rustls::crypto::ring::default_provider().install_default();
     anyhow::ensure!(installed.is_ok(), "a TLS provider was installed before ring");

@@ -11,7 +11,7 @@ use decree_wire::position::EngineName;
 use futures::StreamExt;
 use kube::Client;
 use kube::runtime::controller::{self, Controller, Error as ControllerError};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,7 +32,7 @@ use crate::webhook;
 #[group(skip)]
 pub struct Config {
     /// Look after this namespace only. Default: all.
-    #[arg(long, env = "DECREE_NAMESPACE")]
+    #[arg(long, env = "DECREE_WATCH_NAMESPACE")]
     pub namespace: Option<String>,
     /// The sidecar's image, where an engine names none.
     #[arg(long, env = "DECREE_SIDECAR_IMAGE")]
@@ -108,8 +108,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let engines = watches.engines.0.clone();
     let context = Arc::new(Context {
         stores: Stores {
+            engines: engines.clone(),
             pods: watches.pods.0.clone(),
-            secrets: watches.secrets.0.clone(),
             services: watches.services.0.clone(),
         },
         clusters: Arc::new(KafkaClusters::default()),
@@ -120,6 +120,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         cluster: OnceCell::new(),
         client: client.clone(),
     });
+    let stores = context.stores.clone();
     let controlling = control(watches, changed, context, stop.clone());
     tasks.spawn(async move {
         ("controller", {
@@ -127,7 +128,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             Ok(())
         })
     });
-    tasks.spawn(open_when_seen(engines.clone(), watched, stop.clone()));
+    tasks.spawn(open_when_seen(stores, watched, stop.clone()));
 
     let webhook = webhook::run(webhook_config, sidecar_image, client, engines, metrics, gate, stop.clone());
     tasks.spawn(async move { ("webhook", webhook.await.map_err(Into::into)) });
@@ -146,7 +147,6 @@ async fn control(
     let (engines, stream) = watches.engines;
     let controller = Controller::for_stream(stream, engines.clone())
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-        .owns_stream(watches.secrets.1)
         .owns_stream(watches.services.1)
         .watches_stream(watches.pods.1, watches::engine_of)
         .reconcile_on(heard)
@@ -160,7 +160,7 @@ type Reconciled = Result<
     ControllerError<engine::Error, kube::runtime::watcher::Error>,
 >;
 
-async fn account(result: Reconciled, engines: &reflector::Store<DecisionEngine>, context: &Context) {
+async fn account(result: Reconciled, engines: &Store<DecisionEngine>, context: &Context) {
     context.metrics.engines.set(i64::try_from(engines.len()).unwrap_or(i64::MAX));
     match result {
         Err(ControllerError::ObjectNotFound(gone)) => context.forget(&EngineName {
@@ -172,15 +172,18 @@ async fn account(result: Reconciled, engines: &reflector::Store<DecisionEngine>,
     }
 }
 
-async fn open_when_seen(
-    engines: reflector::Store<DecisionEngine>,
-    gate: Gate,
-    stop: CancellationToken,
-) -> Ended {
-    if engines.wait_until_ready().await.is_ok() {
-        gate.open();
+async fn open_when_seen(stores: Stores, gate: Gate, stop: CancellationToken) -> Ended {
+    let seen = async {
+        if stores.seen().await {
+            gate.open();
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = seen => {}
     }
-    stop.cancelled().await;
     ("gate", Ok(()))
 }
 

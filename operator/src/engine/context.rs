@@ -1,11 +1,14 @@
 //! What every reconcile is given: the ports, and what the process remembers.
 
+use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
+use decree_crds::DecisionEngine;
 use decree_wire::position::EngineName;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{Lookup, Store};
 use tokio::sync::OnceCell;
 
 use super::notes::Notes;
@@ -13,6 +16,9 @@ use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::topics::Clusters;
+
+/// How often it is asked whether a store is filled.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Made once, where the process is wired.
 pub struct Context {
@@ -37,10 +43,10 @@ pub struct Context {
 /// What the watches have seen.
 #[derive(Clone)]
 pub struct Stores {
+    /// Every engine.
+    pub engines: Store<DecisionEngine>,
     /// Pods with the engine label.
     pub pods: Store<Pod>,
-    /// Secrets that Decree made.
-    pub secrets: Store<Secret>,
     /// Services that Decree made.
     pub services: Store<Service>,
 }
@@ -54,6 +60,28 @@ impl std::fmt::Debug for Context {
 impl std::fmt::Debug for Stores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stores").finish_non_exhaustive()
+    }
+}
+
+impl Stores {
+    /// Waits until each watch has seen all that there is; false if one ended.
+    pub async fn seen(&self) -> bool {
+        let Self { engines, pods, services } = self;
+        let (engines, pods, services) = futures::join!(seen(engines), seen(pods), seen(services));
+        engines && pods && services
+    }
+}
+
+/// Of several tasks that wait for a store kube wakes only the one that asked last: so each asks again.
+async fn seen<K>(store: &Store<K>) -> bool
+where
+    K: Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    loop {
+        if let Ok(ready) = tokio::time::timeout(ASK_AGAIN, store.wait_until_ready()).await {
+            return ready.is_ok();
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use decree_crds::{DecisionEngine, labels};
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
@@ -32,7 +31,7 @@ pub struct Fetched {
     /// Its pods.
     pub pods: Vec<Arc<Pod>>,
     /// The object that has the name of its Secret, whoever made it.
-    pub secret: Option<Arc<Secret>>,
+    pub secret: Option<Secret>,
     /// Services that Decree made for it, and those that have a name that it wants.
     pub services: Vec<Arc<Service>>,
     /// Its topics; none where Kafka has not been asked yet, because what needs no Kafka comes first.
@@ -55,7 +54,7 @@ pub enum Error {
         source: kube::Error,
     },
     /// A watch ended.
-    #[error("wait for the watch of pods, Secrets and Services")]
+    #[error("wait for the watches of engines, pods and Services")]
     Watch,
 }
 
@@ -68,7 +67,9 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let engines = Api::<DecisionEngine>::namespaced(context.client.clone(), &name.namespace);
     let object = engines.get_opt(&name.name).await.map_err(|error| api("the engine", error))?;
     let Some(object) = object else { return Ok(None) };
-    synced(context).await?;
+    if !context.stores.seen().await {
+        return Err(Error::Watch);
+    }
     let cluster = cluster(context).await.map_err(|error| api("the namespace kube-system", error))?;
     let secret = secret(name, context).await.map_err(|error| api("the Secret", error))?;
     let services = services(name, &object, context).await.map_err(|error| api("the Services", error))?;
@@ -81,16 +82,6 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
     let view = context.heartbeats.view(name, Instant::now());
     Ok(Some(Fetched { object, cluster, pods, secret, services, topics, view }))
-}
-
-async fn synced(context: &Context) -> Result<(), Error> {
-    let stores = &context.stores;
-    let all = futures::future::try_join3(
-        async { stores.pods.wait_until_ready().await.map_err(drop) },
-        async { stores.secrets.wait_until_ready().await.map_err(drop) },
-        async { stores.services.wait_until_ready().await.map_err(drop) },
-    );
-    all.await.map(drop).map_err(|()| Error::Watch)
 }
 
 async fn cluster(context: &Context) -> Result<String, kube::Error> {
@@ -106,16 +97,10 @@ fn is_of(pod: &Pod, name: &EngineName) -> bool {
         && pod.labels().get(labels::ENGINE) == Some(&name.name)
 }
 
-async fn secret(name: &EngineName, context: &Context) -> Result<Option<Arc<Secret>>, kube::Error> {
-    let of_engine = labels::document_secret(&name.name);
-    let key = ObjectRef::new(&of_engine).within(&name.namespace);
-    match context.stores.secrets.get(&key) {
-        Some(secret) => Ok(Some(secret)),
-        None => {
-            let api = Api::<Secret>::namespaced(context.client.clone(), &name.namespace);
-            Ok(api.get_opt(&of_engine).await?.map(Arc::new))
-        }
-    }
+/// Asked for by name: to watch Secrets, even its own, the operator would need the right to list everybody's.
+async fn secret(name: &EngineName, context: &Context) -> Result<Option<Secret>, kube::Error> {
+    let api = Api::<Secret>::namespaced(context.client.clone(), &name.namespace);
+    api.get_opt(&labels::document_secret(&name.name)).await
 }
 
 async fn services(
@@ -149,8 +134,9 @@ async fn topics(name: &EngineName, object: &DecisionEngine, context: &Context, n
             (Some(cluster), looked.unwrap_or_else(|_| Err(late())))
         }
     };
-    context.notes.answered(name, cluster, answer.clone(), Instant::now());
-    answer
+    let now = Instant::now();
+    context.notes.answered(name, cluster, answer.clone(), now);
+    context.notes.fresh(name, now).unwrap_or(answer)
 }
 
 async fn look(name: &EngineName, object: &DecisionEngine, context: &Context, cluster: &dyn Topics) -> Answer {

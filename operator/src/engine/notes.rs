@@ -77,7 +77,8 @@ impl Notes {
         }
     }
 
-    /// Takes an answer; after failures in a row the next question comes later and later.
+    /// Takes an answer; after failures in a row the next question comes later and later. The first silence after a good
+    /// answer changes nothing: one broker of several that restarts is no outage, and the next question goes to another.
     pub fn answered(
         &self,
         name: &EngineName,
@@ -90,7 +91,10 @@ impl Notes {
         engine.failures = if answer.is_ok() { 0 } else { engine.failures.saturating_add(1) };
         engine.next = Some(now + pause(&answer, engine.failures));
         engine.cluster = cluster.or(engine.cluster.take());
-        engine.answer = Some(answer);
+        let silent = matches!(answer, Err(topics::Error::Unreachable(_)));
+        if !(silent && engine.failures == 1 && matches!(engine.answer, Some(Ok(_)))) {
+            engine.answer = Some(answer);
+        }
     }
 
     /// The topics were changed: they are looked at again at once.
@@ -171,6 +175,18 @@ mod tests {
         assert_eq!(notes.due(&name(), false, now), SETTLED);
         notes.answered(&name(), None, away(), now);
         assert_eq!(notes.due(&name(), false, now).as_secs(), 2);
+    }
+
+    #[test]
+    fn the_first_silence_after_a_good_answer_is_none_yet() {
+        let (notes, now) = (Notes::default(), Instant::now());
+        let good = Ok(Found { brokers: 3, log: None, heartbeats: None });
+        notes.answered(&name(), None, good.clone(), now);
+        notes.answered(&name(), None, away(), now);
+        assert_eq!(notes.fresh(&name(), now), Some(good));
+        assert_eq!(notes.due(&name(), false, now).as_secs(), 2, "but it is asked again soon");
+        notes.answered(&name(), None, away(), now);
+        assert_eq!(notes.fresh(&name(), now), Some(away()));
     }
 
     #[test]

@@ -100,7 +100,9 @@ fn topics(engine: &Engine, cluster: &str, found: &Found, plan: &mut Plan, kafka:
         ));
         return;
     }
+    let usable = matches!(verdict, Verdict::Absent | Verdict::Ours { .. });
     match &found.heartbeats {
+        _ if !usable => {}
         None => kafka.push(Action::CreateTopic(
             engine.kafka.heartbeats.clone(),
             render::topics::heartbeats(&engine.kafka),
@@ -200,4 +202,144 @@ pub fn agents(pods: &[Arc<Pod>]) -> impl Iterator<Item = &Pod> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use decree_crds::DecisionEngine;
+    use serde_json::json;
+
+    use super::*;
+    use crate::detector::suspect::View;
+    use crate::spec::example;
+    use crate::topics::{Error, Scan};
+
+    fn fetched(topics: Option<Result<Found, Error>>) -> Fetched {
+        let object = json!({
+            "apiVersion": "decree.dev/v1alpha1", "kind": "DecisionEngine",
+            "metadata": {"name": "policy", "namespace": "shop", "uid": "engine-uid"},
+            "spec": {"kafka": {"bootstrapServers": ["kafka-0.kafka:9092"]}, "agents": []},
+        });
+        let object: DecisionEngine = serde_json::from_value(object).unwrap();
+        let (pods, services, view) = (vec![], vec![], View::default());
+        Fetched { object, cluster: "cluster".into(), pods, secret: None, services, topics, view }
+    }
+
+    fn provisioned() -> Found {
+        let kafka = example().kafka;
+        let topic = |id: &str, new: NewTopic| Topic {
+            id: id.into(),
+            partitions: 1,
+            replication: new.replication,
+            config: new.config,
+        };
+        let log = topic("one", render::topics::log(&kafka));
+        let settings = Scan::Settings(Box::new(example().settings("cluster")));
+        let heartbeats = Some(topic("two", render::topics::heartbeats(&kafka)));
+        Found { brokers: 3, log: Some((log, settings)), heartbeats }
+    }
+
+    /// One word an action.
+    fn deeds(plan: &Plan) -> Vec<&'static str> {
+        let word = |action: &Action| match action {
+            Action::ApplySecret(_) => "secret",
+            Action::ApplyService(_) => "service",
+            Action::DeleteService { .. } => "delete service",
+            Action::CreateLog(_) => "log",
+            Action::CreateTopic(..) => "topic",
+            Action::SetConfig(..) => "config",
+            Action::AppendSettings(_) => "settings",
+        };
+        plan.actions.iter().map(word).collect()
+    }
+
+    /// What the API server holds after the plan.
+    fn carried_out(plan: &Plan, mut fetched: Fetched) -> Fetched {
+        for action in &plan.actions {
+            match action {
+                Action::ApplySecret(secret) => fetched.secret = Some(secret.as_ref().clone()),
+                Action::ApplyService(service) => fetched.services.push(Arc::new(service.as_ref().clone())),
+                _ => {}
+            }
+        }
+        fetched
+    }
+
+    #[test]
+    fn what_needs_no_kafka_comes_first_and_happens_without_it() {
+        let first = plan(&example(), &fetched(None));
+        assert_eq!(deeds(&first), ["secret", "service"]);
+        assert!(first.waiting.is_some() && first.problems.is_empty());
+        let away = plan(&example(), &fetched(Some(Err(Error::Unreachable("x".into())))));
+        assert_eq!(deeds(&away), ["secret", "service"]);
+        assert_eq!(away.problems[0].reason, "KafkaUnreachable");
+        assert!(away.problems[0].message.contains("kafka-0.kafka:9092"));
+    }
+
+    #[test]
+    fn a_log_is_made_begun_and_then_left_alone() {
+        let none = Found { brokers: 3, log: None, heartbeats: None };
+        let state = fetched(Some(Ok(none)));
+        let made = plan(&example(), &state);
+        assert_eq!(deeds(&made), ["secret", "service", "topic", "log"]);
+
+        let mut found = provisioned();
+        found.log.as_mut().unwrap().1 = Scan::None { empty: true };
+        let state = Fetched { topics: Some(Ok(found)), ..carried_out(&made, state) };
+        let begun = plan(&example(), &state);
+        assert_eq!(deeds(&begun), ["secret", "settings"], "the document now has the topic's id");
+
+        let state = Fetched { topics: Some(Ok(provisioned())), ..carried_out(&begun, state) };
+        let settled = plan(&example(), &state);
+        assert_eq!(settled.actions, []);
+        assert!(settled.problems.is_empty() && settled.alerts.is_empty() && settled.waiting.is_none());
+        assert_eq!(settled.follow.unwrap().topic, "decree.shop.policy.heartbeats");
+    }
+
+    #[test]
+    fn too_few_brokers_make_nothing_and_leave_what_is_there() {
+        let none = Found { brokers: 1, log: None, heartbeats: None };
+        let few = plan(&example(), &fetched(Some(Ok(none))));
+        assert_eq!(few.problems[0].reason, "InsufficientBrokers");
+        assert_eq!(deeds(&few), ["secret", "service"]);
+        let one_is_down = Found { brokers: 2, ..provisioned() };
+        assert!(plan(&example(), &fetched(Some(Ok(one_is_down)))).problems.is_empty());
+    }
+
+    #[test]
+    fn next_to_somebody_elses_topic_nothing_is_made() {
+        let mut found = Found { heartbeats: None, ..provisioned() };
+        found.log.as_mut().unwrap().0.partitions = 2;
+        let refused = plan(&example(), &fetched(Some(Ok(found))));
+        assert_eq!(refused.problems[0].reason, "TopicConflict");
+        assert_eq!(deeds(&refused), ["secret", "service"]);
+    }
+
+    #[test]
+    fn drift_is_put_back_and_copies_are_reported() {
+        let mut found = provisioned();
+        let log = &mut found.log.as_mut().unwrap().0;
+        log.config.insert("retention.ms".into(), "1000".into());
+        log.replication = 1;
+        let drifted = plan(&example(), &fetched(Some(Ok(found))));
+        assert_eq!(deeds(&drifted), ["secret", "service", "config"]);
+        assert_eq!(drifted.alerts[0].reason, "ReplicationDrift");
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_left_and_what_is_ours_and_unwanted_goes() {
+        let service = |name: &str, labels: serde_json::Value| {
+            let service =
+                json!({"metadata": {"name": name, "namespace": "shop", "uid": name, "labels": labels}});
+            Arc::new(serde_json::from_value::<Service>(service).unwrap())
+        };
+        let ours = json!({"app.kubernetes.io/managed-by": "decree", "decree.dev/engine": "policy"});
+        let services = vec![service("policy", json!({})), service("old", ours)];
+        let secret = serde_json::from_value(json!({"metadata": {"name": "decree-policy"}})).unwrap();
+        let state = Fetched { services, secret: Some(secret), ..fetched(None) };
+        let conflicted = plan(&example(), &state);
+        let reasons: Vec<_> = conflicted.problems.iter().map(|problem| problem.reason).collect();
+        assert_eq!(reasons, ["SecretConflict", "ServiceConflict"]);
+        assert_eq!(conflicted.actions, [Action::DeleteService { name: "old".into(), uid: "old".into() }]);
+    }
 }

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use decree_crds::{DecisionEngine, labels};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
@@ -22,7 +22,6 @@ type Watch<K> = (Store<K>, BoxStream<'static, Result<K, watcher::Error>>);
 pub(super) struct Watches {
     pub(super) engines: Watch<DecisionEngine>,
     pub(super) pods: Watch<Pod>,
-    pub(super) secrets: Watch<Secret>,
     pub(super) services: Watch<Service>,
 }
 
@@ -37,7 +36,6 @@ pub(super) fn begin(client: &Client, namespace: Option<&str>) -> Watches {
     Watches {
         engines: (engines, stream),
         pods: watch(client, namespace, every().labels(labels::ENGINE), slim),
-        secrets: watch(client, namespace, every().labels(&ours), |_| {}),
         services: watch(client, namespace, every().labels(&ours), |_| {}),
     }
 }
