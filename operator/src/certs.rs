@@ -27,7 +27,7 @@ use authority::Material;
 use plan::Plan;
 
 /// How often everything is looked at again: a bundle that somebody removed is back after so long.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(15);
 /// How soon after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 /// For one look: the client itself repeats requests for much longer.
