@@ -6,11 +6,12 @@
 //!                         │                │     └── detector ◀─┐       ├─▶ render ──▶ Secret, Services
 //!                         │                ▼                   │       └─▶ topics ──▶ Kafka
 //!                         │             events ──▶ Events      └── heartbeats topics
+//!                         ├─▶ webhook ──▶ inject: the sidecar into labelled pods (certs: how the API server trusts it)
 //!                         └─▶ health: /livez /readyz /metrics
 //! ```
 //!
-//! In order of dependency: [`metrics`], [`health`], [`crds`], [`topics`], [`detector`], [`render`], [`events`],
-//! [`engine`], [`run`].
+//! In order of dependency: [`crds`], [`metrics`], [`health`], [`spec`], [`topics`], [`detector`], [`render`], [`events`],
+//! [`engine`], [`inject`], [`certs`], [`webhook`], [`run`].
 
 pub mod certs;
 pub mod crds;
