@@ -49,7 +49,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let killed = progress.step("changing policy and data while a pod is killed", None, || {
         bed.inside(|| change(&bed, &service))
     })?;
-    let rows = progress.step("comparing the pods", None, || bed.inside(|| compare(&bed)))?;
+    let rows = progress.step("comparing the pods", None, || {
+        let rows = bed.inside(|| compare(&bed))?;
+        settled(&bed).map(|()| rows)
+    })?;
     report(&bed, &killed, &rows)
 }
 
@@ -175,6 +178,16 @@ fn compare(bed: &Bed) -> Result<Vec<Row>> {
         ensure!(pods.len() == 3, "{} pods", pods.len());
         let rows = pods.iter().map(|(pod, address)| ask(pod, address)).collect::<Result<Vec<_>>>()?;
         Ok(rows.iter().all(|row| row.position == rows[0].position).then_some(rows))
+    })
+}
+
+/// Waits until the engine's status tells what the pods did; its numbers are written now and then.
+fn settled(bed: &Bed) -> Result<()> {
+    wait::until("the engine's status to show three equal agents", Duration::from_secs(90), || {
+        let engine = bed.kubectl_json(&["-n", NAMESPACE, "get", "decisionengine", "policy"])?;
+        let status = &engine["status"];
+        let shown = status["agents"]["summary"] == "3/3" && status["digests"] == "equal";
+        Ok((shown && status["head"].is_i64() && status["lag"].is_string()).then_some(()))
     })
 }
 
