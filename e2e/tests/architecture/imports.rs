@@ -82,9 +82,15 @@ impl<'ast> Visit<'ast> for Paths {
         }
     }
 
+    /// `pub(in crate::a)` says who may see, not what is used.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.add_use(&[], &item.tree);
     }
+
+    /// `pub(in a::b)` says who may use this, not what this uses.
+    fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<_> = path.segments.iter().map(|s| s.ident.to_string()).collect();

@@ -11,8 +11,8 @@ pub(crate) fn files(crate_root: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![crate_root.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(&folder).expect("a folder of the checkout can be read") {
+            let path = entry.expect("a folder of the checkout can be read").path();
             if path.is_dir() {
                 if !path.join("Cargo.toml").exists() && !path.ends_with("target") {
                     folders.push(path);
@@ -46,7 +46,7 @@ pub(crate) fn reached(crate_root: &Path) -> BTreeSet<PathBuf> {
 pub(crate) fn modules(entry: &Path) -> Modules {
     let mut modules = Modules::new();
     // A root's children lie beside it, another file's in the folder of its name.
-    collect(String::new(), entry, entry.parent().unwrap(), &mut modules);
+    collect(String::new(), entry, entry.parent().expect("an entry point lies in a folder"), &mut modules);
     modules
 }
 
@@ -70,6 +70,7 @@ fn declared(items: &[syn::Item], name: &str, folder: &Path, modules: &mut Module
 }
 
 /// A file's syntax tree.
+#[expect(clippy::panic, reason = "it names the file that can't be read")]
 pub(crate) fn parse(file: &Path) -> syn::File {
     let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()))

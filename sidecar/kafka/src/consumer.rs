@@ -20,6 +20,7 @@ use crate::client::{self, Context};
 use crate::connection::Connection;
 use crate::error::{Attempt, Error, Result};
 use crate::native::{self, Event, EventQueue};
+use crate::topic::as_kafka_prints;
 
 /// The wake-up is an edge: should one be missed, we look again this much later.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -139,10 +140,10 @@ pub(crate) fn at(topic: &str, offset: Offset) -> KafkaResult<TopicPartitionList>
 
 /// The topic id that librdkafka fetches by, from the one place where it says so: a line of its debug log. It goes on
 /// reading, at the same offset, when a topic was deleted and made again; this line comes before the first such record.
-pub(crate) fn changed_id<'a>(message: &'a str, topic: &str) -> Option<&'a str> {
+pub(crate) fn changed_id(message: &str, topic: &str) -> Option<String> {
     let change = message.split_once(&format!("Topic {topic} changed id from "))?.1;
     let (_, found) = change.split_once(" to ")?;
-    Some(found.trim())
+    Some(as_kafka_prints(found.trim()))
 }
 
 #[cfg(test)]
@@ -152,8 +153,8 @@ mod tests {
     #[test]
     fn the_id_is_read_from_the_log() {
         let line =
-            "[thrd:main]: Topic decree.a changed id from AAAAAAAAAAAAAAAAAAAAAA to JG-s6QZmTZ2FXgzXRaqcdQ";
-        assert_eq!(changed_id(line, "decree.a"), Some("JG-s6QZmTZ2FXgzXRaqcdQ"));
+            "[thrd:main]: Topic decree.a changed id from AAAAAAAAAAAAAAAAAAAAAA to JG+s6QZmTZ2FXgzXRa/cdQ";
+        assert_eq!(changed_id(line, "decree.a"), Some("JG-s6QZmTZ2FXgzXRa_cdQ".to_owned()));
         assert_eq!(changed_id(line, "decree"), None);
         assert_eq!(changed_id("[thrd:main]: Topic decree.a partition 0 Leader 1", "decree.a"), None);
     }

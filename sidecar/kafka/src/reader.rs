@@ -319,9 +319,9 @@ impl Reader {
     fn notice_id(&mut self, message: &str) {
         let Some(found) = changed_id(message, &self.topic) else { return };
         match &self.expected_id {
-            None => self.expected_id = Some(found.to_owned()),
-            Some(expected) if expected == found => (),
-            Some(_) => self.stopped = Some(Stopped::Replaced(found.to_owned())),
+            None => self.expected_id = Some(found),
+            Some(expected) if *expected == found => (),
+            Some(_) => self.stopped = Some(Stopped::Replaced(found)),
         }
     }
 

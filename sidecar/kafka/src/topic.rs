@@ -30,3 +30,9 @@ pub struct ConfigEntry {
     /// Not set on the topic: the brokers' default.
     pub is_default: bool,
 }
+
+/// librdkafka writes an id in the alphabet of base64, Kafka itself in the one that is safe in URLs: people copy ids
+/// from one tool to another, so there is one way here.
+pub(crate) fn as_kafka_prints(id: &str) -> String {
+    id.replace('+', "-").replace('/', "_")
+}

@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::call::{Answer, Call};
 use super::refusal::{Refusal, strings, text};
 use crate::client::Context;
-use crate::topic::{NewTopic, Topic};
+use crate::topic::{NewTopic, Topic, as_kafka_prints};
 
 /// `None` where the brokers don't know the topic.
 pub(crate) async fn describe_topic(
@@ -73,7 +73,9 @@ fn described(answer: &Answer) -> Result<Topic, Refusal> {
             has_leader = !c::rd_kafka_TopicPartitionInfo_leader(*infos).is_null();
         }
         Ok(Topic {
-            id: text(c::rd_kafka_Uuid_base64str(c::rd_kafka_TopicDescription_topic_id(topic))),
+            id: as_kafka_prints(&text(c::rd_kafka_Uuid_base64str(c::rd_kafka_TopicDescription_topic_id(
+                topic,
+            )))),
             partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             replication: i32::try_from(replication).unwrap_or(i32::MAX),
             has_leader,
