@@ -82,9 +82,6 @@ impl<'ast> Visit<'ast> for Paths {
         }
     }
 
-    /// `pub(in crate::a)` says who may see, not what is used.
-    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
-
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.add_use(&[], &item.tree);
     }
