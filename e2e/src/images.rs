@@ -120,7 +120,8 @@ pub(crate) fn load_on(bed: &Bed, image: &Image, nodes: &[usize]) -> Result<()> {
     }
 
     let archive = tempfile::Builder::new().prefix("image-").suffix(".tar").tempfile_in(bed.dir())?;
-    archive::write(archive.as_file(), image).with_context(|| format!("assemble image {}", image.name))?;
+    archive::write(archive.as_file(), &image.name, &image.files, |layer| image.config(layer))
+        .with_context(|| format!("assemble image {}", image.name))?;
     std::thread::scope(|scope| {
         let imports: Vec<_> = nodes
             .iter()

@@ -130,7 +130,7 @@ impl Namespace {
 
     /// Prints pods, events and the ends of all containers' logs.
     pub fn explain(&self) {
-        diagnosis::print(self);
+        diagnosis::print(&self.bed, &self.name);
     }
 }
 

@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Image;
 use super::root::RootFiles;
 
 /// The machine's architecture as images name it.
@@ -19,15 +18,19 @@ pub(super) fn architecture() -> &'static str {
     }
 }
 
-/// Writes manifest, configuration and the one layer.
-pub(super) fn write(file: &File, image: &Image) -> Result<()> {
-    let layer = layer(&image.files)?;
+/// Writes manifest, configuration and the one layer; the configuration names the layer's digest.
+pub(super) fn write(
+    file: &File,
+    name: &str,
+    files: &RootFiles,
+    config: impl FnOnce(&str) -> Value,
+) -> Result<()> {
+    let layer = layer(files)?;
     let layer_digest = hex(&Sha256::digest(&layer));
-    let config = image.config(&layer_digest).to_string();
+    let config = config(&layer_digest).to_string();
     let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
     let layer_name = format!("{layer_digest}/layer.tar");
-    let manifest =
-        json!([{"Config": config_name, "RepoTags": [image.name], "Layers": [layer_name]}]).to_string();
+    let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}]).to_string();
 
     let mut tar = tar::Builder::new(file);
     append(&mut tar, "manifest.json", 0o644, manifest.as_bytes())?;
