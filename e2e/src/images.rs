@@ -78,7 +78,7 @@ impl Image {
     }
 
     /// What tells this image from another of its name.
-    fn digest(&self) -> String {
+    pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         self.files.hash_into(&mut hash);
         hash.update(self.config("").to_string());

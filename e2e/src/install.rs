@@ -111,16 +111,17 @@ pub fn values() -> Vec<String> {
 pub fn helm(bed: &Bed, progress: &Progress) -> Result<()> {
     let charts = workspace().join("charts");
     let chart = |name: &str| charts.join(name).display().to_string();
+    let operator = target_directory(bed)?.join("debug/decree-operator");
     progress.step("installing Decree with Helm", None, || {
         let place = ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"];
         let (crds, decree) = (chart("decree-crds"), chart("decree"));
         bed.helm(&[&["upgrade", "--install", "decree-crds", &crds][..], &place].concat())?;
-        let values = values();
+        let mut values = values();
+        // The same tag may name another image than before: a template that says which makes the Deployment roll.
+        let image = Image::of_binary(OPERATOR_IMAGE, &operator)?.digest();
+        values.push(format!("podAnnotations.image=sha256-{image}"));
         let set: Vec<&str> = values.iter().flat_map(|value| ["--set", value.as_str()]).collect();
         bed.helm(&[&["upgrade", "--install", RELEASE, &decree][..], &place, &set].concat())?;
-        // The same tag may name another image than before.
-        bed.kubectl(&["-n", NAMESPACE, "rollout", "restart", "deployment"])?;
-        bed.kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment", "--timeout=180s"])?;
         Ok(())
     })
 }
