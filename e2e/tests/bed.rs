@@ -88,10 +88,10 @@ fn pods_run_on_every_node_behind_a_service_with_a_name() -> Result<()> {
         };
         for kill in 1..=3 {
             ns.kill_container(first, "opa", "SIGKILL")?;
-            ns.wait("a killed container to be back", Duration::from_secs(20), || {
+            ns.wait("a killed container to be back", Duration::from_secs(60), || {
                 Ok((restarts()? >= kill).then_some(()))
             })?;
-            ns.wait_ready_pods("app=opa", 3, Duration::from_secs(20))?;
+            ns.wait_ready_pods("app=opa", 3, Duration::from_secs(60))?;
         }
         Ok(())
     })
@@ -109,7 +109,18 @@ fn kafka_keeps_records_while_a_broker_is_away() -> Result<()> {
 
     bed.kafka_tool("kafka-console-producer", &["--topic", &topic], Some("one\ntwo\n"))?;
     bed.kill_broker(2)?;
-    let consume = ["--topic", &topic, "--from-beginning", "--max-messages", "2", "--timeout-ms", "30000"];
+    let consume = [
+        "--topic",
+        &topic,
+        "--partition",
+        "0",
+        "--offset",
+        "earliest",
+        "--max-messages",
+        "2",
+        "--timeout-ms",
+        "90000",
+    ];
     let consumed = bed.kafka_tool("kafka-console-consumer", &consume, None);
     bed.start_broker(2)?;
     ensure!(consumed? == "one\ntwo\n", "other records came back");

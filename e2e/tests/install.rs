@@ -51,8 +51,9 @@ fn applied_twice_an_engine_changes_nothing() -> Result<()> {
         ensure!(difference.as_ref().is_ok_and(|text| text.trim().is_empty()), "{difference:?}");
         let after = namespace.get_json("decisionengine", ENGINE)?;
         ensure!(before["metadata"]["generation"] == after["metadata"]["generation"], "the spec was changed");
-        // A second apply has the operator look again; what it then writes must be what is there.
-        namespace.kubectl(&["annotate", "decisionengine", ENGINE, "test/look=again"])?;
+        // A change that is in no document has the operator look again; what it then writes must be what is there.
+        let patch = r#"{"spec":{"failureDetection":{"suspectAfter":4}}}"#;
+        namespace.kubectl(&["patch", "decisionengine", ENGINE, "--type=merge", "-p", patch])?;
         namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
         let again = owned(namespace, &objects[..1])?;
         ensure!(

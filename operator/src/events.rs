@@ -52,18 +52,20 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter), told: Arc::default() }
     }
 
-    /// Tells what was not told lately. An Event that can't be written is logged and no more: nothing depends on it.
+    /// Tells what was not told lately. An Event that can't be written is logged, and tried again with the next look.
     pub async fn tell(&self, notes: Vec<Note>) {
         let now = Instant::now();
         for note in notes {
             let due = due(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner), &note, now);
-            if due {
-                self.publish(note).await;
+            let key = (note.about.uid.clone().unwrap_or_default(), note.reason.clone());
+            if due && !self.publish(note).await {
+                self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             }
         }
     }
 
-    async fn publish(&self, note: Note) {
+    /// Whether it was written.
+    async fn publish(&self, note: Note) -> bool {
         let Note { about, warning, reason, message } = note;
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
@@ -73,10 +75,11 @@ impl Events {
             secondary: None,
         };
         match tokio::time::timeout(LIMIT, self.recorder.publish(&event, &about)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "can't write an Event"),
             Err(_) => tracing::warn!(reason = event.reason, "no time to write an Event"),
         }
+        false
     }
 }
 

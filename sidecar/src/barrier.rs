@@ -114,7 +114,12 @@ impl Barriers {
 
     async fn one(&self) -> Result<Position, Error> {
         let entry = NewEntry::Control(Control::Barrier(Barrier { agent: self.agent.clone() }));
+        let dealt = self.replica.progress().borrow().next;
         let position = self.log.append(&entry).await?;
+        if position < dealt {
+            let why = format!("it gave position {position} after {dealt} was dealt with");
+            return Err(crate::log::Error::Replaced(why).into());
+        }
         match self.replica.resolved(position).await {
             Ok(Resolution::Halted(trouble)) => Err(Error::Halted(trouble)),
             Ok(Resolution::TooManyWaiters) => Err(Error::Busy),

@@ -65,12 +65,17 @@ pub async fn run(
     let (expected, expecting) = watch::channel(document.kafka.topic_id.clone().map(Incarnation));
     let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
 
-    // They end together: with the replica stopped, nothing passes a barrier any more.
-    let replica = Box::pin(replica.run(stop.clone()));
-    let live = keep(agent.documents(), &agent, &app, &expected, stop.clone());
+    // They end together: with the replica stopped, nothing passes a barrier any more. A replica that failed ends all
+    // at once, and the process with it: an agent that stands still must not look well.
+    let replica = async { Box::pin(replica.run(stop.clone())).await.map_err(Error::from) };
+    let live = keep(agent.documents(), &agent, (&app, app_settings(&class)), &expected, stop.clone());
     let connection = brokers::keep(&agent, &document, &log, &publisher, stop.clone());
-    let (ended, (), (), ()) = tokio::join!(replica, barriers.run(stop.clone()), live, connection);
-    Ok(ended?)
+    let beside = async {
+        tokio::join!(barriers.run(stop.clone()), live, connection);
+        Ok(())
+    };
+    tokio::try_join!(replica, beside)?;
+    Ok(())
 }
 
 /// What an engine is made of.
@@ -132,15 +137,15 @@ async fn found(agent: &Agent) -> Option<(Arc<Document>, Class)> {
     }
 }
 
-/// Hands on what changes live. The application's port does not: its next life in another pod has it.
+/// Hands on what changes live. The application's port and how commands reach it do not: a document comes to each pod at
+/// its own time, and two pods that deliver one position differently have diverged. The next pod has them.
 async fn keep(
     mut documents: Documents,
     agent: &Agent,
-    app: &HttpApp,
+    (app, opened): (&HttpApp, Settings),
     expected: &watch::Sender<Option<Incarnation>>,
     stop: CancellationToken,
 ) {
-    let port = agent.engine().map(|engine| engine.port);
     loop {
         let document = documents.borrow_and_update().current.clone();
         let topic_id = document.and_then(|document| document.kafka.topic_id.clone()).map(Incarnation);
@@ -152,8 +157,8 @@ async fn keep(
             news
         });
         if let Ok(class) = agent.class() {
-            let port = port.unwrap_or(class.port);
-            app.configure(Settings { port, ..app_settings(&class) });
+            let Settings { port, target, .. } = opened.clone();
+            app.configure(Settings { port, target, ..app_settings(&class) });
         }
         tokio::select! {
             biased;

@@ -47,7 +47,7 @@ pub fn heartbeat(agent: &Agent, sequence: u64) -> Heartbeat {
         head: known.and_then(|progress| progress.end),
         lag: known.and_then(|progress| progress.lag),
         lag_ms: known.and_then(|progress| progress.lag_ms),
-        digest: known.and_then(|progress| progress.reported_digest().cloned()),
+        digest: known.and_then(|progress| progress.reported_digest(sequence).cloned()),
         version: agent.pod().version,
         state,
         ready: agent.unready().is_empty(),

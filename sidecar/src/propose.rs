@@ -258,7 +258,15 @@ impl Proposer {
     ) -> Result<Position, Error> {
         let id = || identity.id.clone();
         let entry = NewEntry::Command(command);
+        let dealt = self.replica.progress().borrow().next;
         match timeout_at(deadline, self.log.append(&entry)).await {
+            // A producer knows topics by name: made again, the log gives positions that were dealt with in another.
+            Ok(Ok(position)) if position < dealt => Err(Error::NotOrdered {
+                id: id(),
+                why: format!(
+                    "the log gave position {position}, and {dealt} was reached before: it is another log"
+                ),
+            }),
             Ok(Ok(position)) => {
                 self.remember(identity.clone(), position);
                 Ok(position)

@@ -1,4 +1,4 @@
-//! The log on a real Kafka passes the suite that every log passes. `DECREE_KAFKA` names a bootstrap server.
+//! The log on a real Kafka passes the suite that every log passes. `DECREE_KAFKA` names the bootstrap servers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,8 +30,8 @@ struct Topics {
 
 impl Topics {
     fn new() -> Self {
-        let server = std::env::var("DECREE_KAFKA").expect("DECREE_KAFKA names a bootstrap server");
-        let connection = Connection::plain([server], "decree-kafka-log-test");
+        let servers = std::env::var("DECREE_KAFKA").expect("DECREE_KAFKA names the bootstrap servers");
+        let connection = Connection::plain(servers.split(','), "decree-kafka-log-test");
         Self {
             admin: Admin::open(&connection, LIMIT).unwrap(),
             producer: Producer::open(&connection, &ProducerSettings::default()).unwrap(),

@@ -111,8 +111,8 @@ async fn append(log: &KafkaLog, n: usize) -> Position {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Kafka: cargo verify"]
 async fn a_command_goes_its_whole_way() {
-    let server = std::env::var("DECREE_KAFKA").expect("DECREE_KAFKA names a bootstrap server");
-    let connection = Connection::plain([server], "decree-kafka-replica-test");
+    let servers = std::env::var("DECREE_KAFKA").expect("DECREE_KAFKA names the bootstrap servers");
+    let connection = Connection::plain(servers.split(','), "decree-kafka-replica-test");
     let admin = Admin::open(&connection, LIMIT).unwrap();
     let topic = format!("sidecar-replica-{}", Uuid::new_v4());
     let expected = watch::Sender::new(Some(make(&admin, &topic).await));

@@ -60,6 +60,10 @@ fn run(arguments: &Arguments, progress: &Progress) -> Result<()> {
         "compiling the tests",
         &["test", "--locked", "--quiet", "--workspace", "--no-run"],
     )?;
+    if arguments.bed.is_none() {
+        // What a run that was killed left behind is not what this one tests.
+        bed.down()?;
+    }
     let bed = Bed::up(bed.name(), progress)?;
     let result = on_cluster(&bed, arguments.filter.as_deref(), progress);
     if arguments.bed.is_none() {

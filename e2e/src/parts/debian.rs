@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::cache::run_logged;
 use super::progress::Progress;
 
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 20] = [
     // the nodes
     "containerd",
     "runc",
@@ -32,6 +32,8 @@ const PACKAGES: [&str; 19] = [
     "libssl-dev",
     "zlib1g-dev",
     "binutils",
+    // its tests
+    "procps",
 ];
 
 pub(super) fn ensure(progress: &Progress) -> Result<()> {

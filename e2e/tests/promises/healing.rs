@@ -70,7 +70,8 @@ fn a_topics_settings_are_put_back() -> Result<()> {
         };
         configs(&["--alter", "--add-config", "retention.ms=60000"])?;
         // Any change of the engine has it look again at once, as the next resync would.
-        namespace.kubectl(&["annotate", "decisionengine", ENGINE, "test/look=again"])?;
+        let patch = r#"{"spec":{"failureDetection":{"suspectAfter":4}}}"#;
+        namespace.kubectl(&["patch", "decisionengine", ENGINE, "--type=merge", "-p", patch])?;
         namespace.wait("retention.ms=-1", Duration::from_secs(120), || {
             let described = configs(&["--describe"])?;
             ensure!(described.contains("retention.ms=-1"), "{described}");

@@ -58,7 +58,7 @@ fn plain_kafka_clients_take_part() -> Result<()> {
 
 fn lag_is_seen(namespace: &Namespace, topic: &str, pod: &str) -> Result<()> {
     let group = format!("decree.{}.{ENGINE}.{pod}", namespace.name());
-    let mut held = vec![r#"{"hold_ms":15000}"#.to_owned()];
+    let mut held = vec![r#"{"hold_ms":45000}"#.to_owned()];
     held.extend((0..HELD).map(|number| format!(r#"{{"behind":{number}}}"#)));
     produce(namespace, topic, &held)?;
     namespace.wait("a lag in kafka-consumer-groups", LIMIT, || match lag(namespace, &group)? {
@@ -68,7 +68,7 @@ fn lag_is_seen(namespace: &Namespace, topic: &str, pod: &str) -> Result<()> {
         }
         lag => bail!("{lag}"),
     })?;
-    namespace.wait("no lag in kafka-consumer-groups", Duration::from_secs(60), || {
+    namespace.wait("no lag in kafka-consumer-groups", Duration::from_secs(150), || {
         match lag(namespace, &group)? {
             0 => Ok(Some(())),
             lag => bail!("{lag}"),

@@ -46,6 +46,17 @@ pub enum Agreement {
     },
 }
 
+impl Agreement {
+    /// The pods that differ; none where they don't.
+    pub fn pods(&self) -> impl Iterator<Item = &String> {
+        let groups = match self {
+            Self::Diverged { groups, .. } => groups.as_slice(),
+            Self::Unknown | Self::Equal => &[],
+        };
+        groups.iter().flat_map(|(_, pods)| pods)
+    }
+}
+
 /// Compares the agents of one class.
 #[must_use]
 pub fn compare<'a>(agents: impl IntoIterator<Item = (&'a str, &'a History)>) -> Agreement {

@@ -250,7 +250,8 @@ mod tests {
     #[tokio::test]
     #[ignore = "needs Kafka: DECREE_KAFKA=host:port"]
     async fn agents_are_heard_and_one_that_falls_silent_is_told() {
-        let servers = vec![std::env::var("DECREE_KAFKA").unwrap()];
+        let servers = std::env::var("DECREE_KAFKA").unwrap();
+        let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
         let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         let topic = format!("operator-heartbeats-{run}");
         let connection = Connection::plain(servers.clone(), "test");

@@ -31,6 +31,8 @@ pub struct Detector {
     audible_since: Option<Instant>,
     last_any: Option<Instant>,
     agents: BTreeMap<String, Agent>,
+    /// By class, the first difference that was seen, for as long as every pod that it names is there.
+    diverged: BTreeMap<String, Agreement>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,8 +103,13 @@ impl Detector {
     /// Nobody has been heard yet.
     #[must_use]
     pub fn new(interval: Duration, misses: u32) -> Self {
-        let mut new =
-            Self { limit: Duration::ZERO, audible_since: None, last_any: None, agents: BTreeMap::new() };
+        let mut new = Self {
+            limit: Duration::ZERO,
+            audible_since: None,
+            last_any: None,
+            agents: BTreeMap::new(),
+            diverged: BTreeMap::new(),
+        };
         new.configure(interval, misses);
         new
     }
@@ -131,6 +138,8 @@ impl Detector {
             };
             self.agents.insert(expected.uid, agent);
         }
+        let there = |name: &String| self.agents.values().any(|agent| agent.expected.pod == *name);
+        self.diverged.retain(|_, agreement| agreement.pods().all(there));
     }
 
     /// Takes a heartbeat. That of a pod nobody knows is dropped: anybody may write to a topic.
@@ -147,6 +156,11 @@ impl Detector {
             agent.troubled.entry(trouble.reason.clone()).or_insert(now);
         }
         agent.last = Some((now, heartbeat));
+        for (class, found) in self.compared() {
+            if matches!(found, Agreement::Diverged { .. }) {
+                self.diverged.entry(class).or_insert(found);
+            }
+        }
     }
 
     /// What is known now.
@@ -180,7 +194,14 @@ impl Detector {
         AgentView { pod, class, liveness, heartbeat, lasting }
     }
 
+    /// Agents that differed go on differing, though what showed it is no longer among their last digests.
     fn agreement(&self) -> BTreeMap<String, Agreement> {
+        let mut agreement = self.compared();
+        agreement.extend(self.diverged.clone());
+        agreement
+    }
+
+    fn compared(&self) -> BTreeMap<String, Agreement> {
         let mut classes: BTreeMap<&str, Vec<(&str, &History)>> = BTreeMap::new();
         for agent in self.agents.values() {
             // An agent's own word for its class: the pod's label may be absent.

@@ -83,7 +83,10 @@ async fn topic(
 ) -> Result<(), topics::Error> {
     let cluster = context.clusters.at(&engine.kafka.servers)?;
     let log = &engine.kafka.topic;
-    applied.look_again = true;
+    // A reverted setting is looked at with the next resync: a broker that spells a value in its own way would otherwise
+    // be asked for ever.
+    applied.look_again =
+        matches!(action, Action::CreateLog(_) | Action::CreateTopic(..) | Action::AppendSettings(_));
     match action {
         Action::CreateLog(new) => {
             let made = cluster.create(log, new).await?;
@@ -100,9 +103,7 @@ async fn topic(
             applied.told.push(("TopicConfigReverted", message));
         }
         Action::AppendSettings(settings) => cluster.append_settings(log, settings).await?,
-        Action::ApplySecret(_) | Action::ApplyService(_) | Action::DeleteService { .. } => {
-            applied.look_again = false;
-        }
+        Action::ApplySecret(_) | Action::ApplyService(_) | Action::DeleteService { .. } => {}
     }
     Ok(())
 }

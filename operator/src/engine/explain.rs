@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use decree_crds::DecisionEngine;
 use decree_crds::engine::status::DecisionEngineStatus;
-use decree_wire::heartbeat::{State, Trouble};
+use decree_wire::heartbeat::Trouble;
 use decree_wire::pod;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -86,10 +86,8 @@ fn why(pod: &Pod, agent: Option<&AgentView>, now: Timestamp) -> Vec<Trouble> {
     }
     let heartbeat = agent.and_then(|agent| agent.heartbeat.as_ref());
     match (agent, heartbeat) {
-        (Some(agent), Some(heartbeat)) if !heartbeat.ready || heartbeat.state == State::Halted => {
-            agent.lasting.clone()
-        }
-        (Some(_), Some(_)) => vec![],
+        // Also of an agent that is ready: one whose application is overdue stays so.
+        (Some(agent), Some(_)) => agent.lasting.clone(),
         _ if started(pod).is_some_and(|at| now.duration_since(at) > HEARD_WITHIN) => trouble(
             "NotHeard",
             format!(

@@ -108,7 +108,22 @@ fn topics(engine: &Engine, cluster: &str, found: &Found, plan: &mut Plan, kafka:
             render::topics::heartbeats(&engine.kafka),
         )),
         Some(topic) => {
-            keep(&engine.kafka.heartbeats, &render::topics::heartbeats(&engine.kafka), topic, kafka);
+            let wanted = render::topics::heartbeats(&engine.kafka);
+            let drift = render::topics::drift(&wanted.config, &topic.config);
+            // Made by this engine it was made so: what differs before there is a log of ours is somebody else's.
+            let ours = plan.topic.is_some() || matches!(verdict, Verdict::Ours { settings: Some(_), .. });
+            if topic.partitions != 1 || (!ours && !drift.is_empty()) {
+                plan.problems.push(Problem::person(
+                    "TopicConflict",
+                    format!(
+                        "topic {} exists and is not of this engine, which would keep its heartbeats there and drop what \
+                         is older than an hour; delete it, or make the engine anew with another spec.kafka.topic.name",
+                        engine.kafka.heartbeats
+                    ),
+                ));
+                return;
+            }
+            keep(&engine.kafka.heartbeats, &wanted, topic, kafka);
         }
     }
     match verdict {

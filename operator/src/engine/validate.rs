@@ -73,6 +73,10 @@ fn kafka(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faul
         heartbeats.len() <= TOPIC_LENGTH && !topic.chars().all(|c| c == '.'),
         "spec.kafka.topic.name is no name that Kafka takes, with .heartbeats behind it; choose a shorter one",
     );
+    faults.unless(
+        !topic.ends_with(&labels::heartbeats_topic("")),
+        "spec.kafka.topic.name ends with .heartbeats, which is how the topics of heartbeats are called; choose another",
+    );
     let in_sync = kafka.topic.config.get("min.insync.replicas").map(|value| value.parse::<i32>());
     faults.unless(
         in_sync.is_none_or(|value| value.is_ok_and(|value| (1..=replication).contains(&value))),

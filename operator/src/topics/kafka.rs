@@ -246,7 +246,8 @@ mod tests {
     #[ignore = "needs Kafka: DECREE_KAFKA=host:port"]
     async fn passes_the_suite() {
         let servers = std::env::var("DECREE_KAFKA").unwrap();
-        let topics = KafkaTopics::open(&[servers]).unwrap();
+        let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
+        let topics = KafkaTopics::open(&servers).unwrap();
         let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         suite::all(&topics, &format!("operator-suite-{run}")).await;
         for name in suite::names(&format!("operator-suite-{run}")) {

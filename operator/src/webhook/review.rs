@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::post};
@@ -25,7 +25,7 @@ const MAX_BODY: usize = 4 << 20;
 /// Below the configuration's own time-out, so that the API server hears why.
 const LIMIT: Duration = Duration::from_secs(8);
 /// At once; more wait within [`LIMIT`].
-const MAX_CONCURRENT: usize = 64;
+const MAX_CONCURRENT: usize = 16;
 
 /// What the handler needs.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ enum Error {
     Engines(#[from] super::engines::Error),
     #[error("write the patch")]
     Patch(#[from] kube::core::admission::SerializePatchError),
+    #[error("read the admission review: it is larger than {MAX_BODY} bytes, or broke off")]
+    TooLarge,
     #[error("answer within {LIMIT:?}")]
     TooSlow,
 }
@@ -53,6 +55,7 @@ impl Error {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Patch(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Engines(_) | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -63,6 +66,7 @@ impl Error {
             Self::Unreadable(_) => "Unreadable",
             Self::Engines(_) => "EnginesUnknown",
             Self::Patch(_) => "PatchFailed",
+            Self::TooLarge => "TooLarge",
             Self::TooSlow => "TooSlow",
         }
     }
@@ -78,10 +82,7 @@ impl Reviewer {
 
     /// `POST /inject`.
     pub fn routes(self) -> Router {
-        Router::new()
-            .route("/inject", post(inject))
-            .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
-            .with_state(self)
+        Router::new().route("/inject", post(inject)).with_state(self)
     }
 
     fn count(&self, result: &'static str) {
@@ -133,9 +134,11 @@ fn refused(response: AdmissionResponse, message: &str) -> AdmissionResponse {
     response
 }
 
-async fn inject(State(reviewer): State<Reviewer>, body: Bytes) -> Response {
+async fn inject(State(reviewer): State<Reviewer>, request: Request) -> Response {
     let answered = timeout(LIMIT, async {
+        // Before the body is read: so many of them are in memory at once, and no more.
         let _turn = reviewer.turns.acquire().await.expect("the semaphore is never closed");
+        let body = to_bytes(request.into_body(), MAX_BODY).await.map_err(|_| Error::TooLarge)?;
         reviewer.review(&body).await
     });
     match answered.await.unwrap_or(Err(Error::TooSlow)) {

@@ -29,6 +29,8 @@ fn base(connection: &Connection) -> Result<ClientConfig> {
         .set("reconnect.backoff.max.ms", "2000")
         // Brokers close idle connections all the time; that is no news.
         .set("log.connection.close", "false")
+        // A topic that is gone must stay gone until a person says otherwise; a producer would bring it back.
+        .set("allow.auto.create.topics", "false")
         // Nobody asked for telemetry to be pushed to the brokers.
         .set("enable.metrics.push", "false");
     Ok(config)
@@ -47,6 +49,8 @@ pub(crate) fn producer(connection: &Connection, settings: &ProducerSettings) -> 
         // While a request is in flight the next batch gathers anyway; waiting for more only adds delay.
         .set("linger.ms", "0")
         .set("compression.type", "none")
+        // What brokers take by default: librdkafka's own limit is lower.
+        .set("message.max.bytes", "1048588")
         .set("message.timeout.ms", millis(settings.delivery_limit))
         .set("topic.metadata.propagation.max.ms", "2000")
         .set("queue.buffering.max.messages", settings.queue_records.to_string())

@@ -61,13 +61,14 @@ pub(super) async fn follow(
     let Some(incarnation) = incarnation else {
         return Err(Problem::unavailable("this agent does not follow a log yet; try again"));
     };
-    let reader = open(engine.log.as_ref(), begin).await?;
+    let (next, reader) = open(engine.log.as_ref(), begin).await?;
     let agent = door.agent.clone();
     let stream = Stream {
         agent,
         engine,
         incarnation,
         reader,
+        next,
         form,
         ready: VecDeque::new(),
         ended: false,
@@ -109,7 +110,7 @@ fn form(headers: &HeaderMap) -> Form {
     if accepts("application/x-ndjson") { Form::Lines } else { Form::Events }
 }
 
-async fn open(log: &dyn Log, begin: Begin) -> Result<Box<dyn Reader>, Problem> {
+async fn open(log: &dyn Log, begin: Begin) -> Result<(Position, Box<dyn Reader>), Problem> {
     let ask = async {
         let from = match begin {
             Begin::Earliest => log.earliest().await?,
@@ -125,7 +126,7 @@ async fn open(log: &dyn Log, begin: Begin) -> Result<Box<dyn Reader>, Problem> {
                 position
             }
         };
-        log.read(from).await
+        Ok((from, log.read(from).await?))
     };
     match timeout(ASK_LIMIT, ask).await {
         Ok(reader) => Ok(reader?),
@@ -143,6 +144,8 @@ struct Stream {
     engine: Arc<Engine>,
     incarnation: Incarnation,
     reader: Box<dyn Reader>,
+    /// Where the reader goes on: an error may have ended it for good.
+    next: Position,
     form: Form,
     ready: VecDeque<Stored>,
     ended: bool,
@@ -166,12 +169,21 @@ impl Stream {
                 read = self.reader.next(KEEP_ALIVE) => read,
             };
             match read {
-                Ok(batch) if batch.entries.is_empty() && self.form == Form::Events => {
-                    return Some(Ok(Bytes::from_static(b": alive\n\n")));
+                Ok(batch) => {
+                    self.next = batch.next;
+                    let quiet = batch.entries.is_empty();
+                    self.ready.extend(batch.entries);
+                    if quiet && self.form == Form::Events {
+                        return Some(Ok(Bytes::from_static(b": alive\n\n")));
+                    }
                 }
-                Ok(batch) => self.ready.extend(batch.entries),
-                // The log is away: the stream stands still, and goes on where it was.
-                Err(error) if error.retryable() => tokio::time::sleep(Duration::from_millis(500)).await,
+                // The log is away: the stream stands still, and goes on where it was with another reader.
+                Err(error) if error.retryable() => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    if let Ok(Ok(reader)) = timeout(ASK_LIMIT, self.engine.log.read(self.next)).await {
+                        self.reader = reader;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "ended a stream of decisions");
                     self.ended = true;

@@ -100,6 +100,12 @@ impl Board {
         self.tick();
     }
 
+    /// The log is away: where it ends is no longer known, and unknown is not the same as caught up.
+    pub(super) fn unheard(&self) {
+        self.progress.send_modify(|progress| progress.end = None);
+        self.tick();
+    }
+
     /// The log reaches so far, or further.
     pub(super) fn at_least(&self, end: Position) {
         self.progress.send_if_modified(|progress| {
@@ -164,10 +170,10 @@ impl Board {
             let before = progress.clone();
             progress.application = application;
             progress.lag = progress.end.map(|end| end.0.saturating_sub(progress.next.0));
-            progress.lag_ms = match log_time {
-                _ if progress.caught_up() => Some(0),
-                Some(log_time) => Some(now_ms().saturating_sub(log_time).max(0).unsigned_abs()),
-                None => None,
+            progress.lag_ms = match (progress.end, log_time) {
+                (Some(_), _) if progress.caught_up() => Some(0),
+                (Some(_), Some(log_time)) => Some(now_ms().saturating_sub(log_time).max(0).unsigned_abs()),
+                (None, _) | (_, None) => None,
             };
             if let Some(head) = progress.start_head {
                 progress.reached = progress.next >= head;

@@ -59,6 +59,7 @@ impl Follower {
                 }
                 Halt::Wait(trouble) => {
                     tracing::warn!(reason = trouble.reason, message = trouble.message, "waiting");
+                    self.board.unheard();
                     self.board.trouble(Some(trouble));
                 }
             }
@@ -236,14 +237,15 @@ impl Follower {
             None => counts.control += 1,
         });
         let resolved = match fate {
-            Some(fate) if self.board.ledger.awaited(position) => {
+            // Also where nobody waits yet: one who begins to, between now and `dealt`, has to hear it as well.
+            Some(fate) => {
                 let outcome = |of| match self.board.store.fate(of)? {
                     Some(Fate::Applied(outcome)) => Ok(Some(outcome)),
                     _ => Ok(None),
                 };
                 Some((position, resolution(fate, outcome)?))
             }
-            _ => None,
+            None => None,
         };
         let chained = self.class().digest != DigestOf::None;
         if let Some((bookmark, _)) = &self.stands {
@@ -289,6 +291,7 @@ impl Follower {
             cluster: &self.config.cluster,
             incarnation: &bookmark.incarnation,
             replicates: self.config.replicates,
+            floor: bookmark.floor,
             settings,
         }
     }

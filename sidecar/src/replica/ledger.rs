@@ -67,11 +67,6 @@ impl Ledger {
         Wait::For(receiver)
     }
 
-    /// Whether anybody waits for `position`.
-    pub(super) fn awaited(&self, position: Position) -> bool {
-        self.state().waiting.contains_key(&position)
-    }
-
     /// The replica has come to `reach`; `resolved` became of the entry before it. Every other position before it holds
     /// nothing.
     pub(super) fn reached(&self, reach: Reach, resolved: Option<(Position, Resolution)>) {

@@ -98,8 +98,11 @@ impl Progress {
     }
 
     /// The digest for a heartbeat: agents at rest are compared where they are, moving ones at the last multiple of 256.
+    /// Every other one says the latter in any case: under a steady load two agents seldom rest at one position.
     #[must_use]
-    pub fn reported_digest(&self) -> Option<&Digest> {
-        if self.caught_up() { self.digest.as_ref() } else { self.compared.as_ref() }
+    pub fn reported_digest(&self, sequence: u64) -> Option<&Digest> {
+        let here = self.digest.as_ref().filter(|_| self.caught_up());
+        let compared = self.compared.as_ref();
+        if sequence.is_multiple_of(2) { here.or(compared) } else { compared.or(here) }
     }
 }

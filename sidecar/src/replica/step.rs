@@ -36,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) incarnation: &'a Incarnation,
     /// The class gets replicated requests, and only such.
     pub(super) replicates: bool,
+    /// Identities of commands before it are forgotten, also where the window has grown since.
+    pub(super) floor: Position,
     /// Those that hold at the entry's position.
     pub(super) settings: &'a Settings,
 }
@@ -86,7 +88,7 @@ fn owns(settings: &Settings, context: Context<'_>) -> bool {
 fn new(command: &Command, position: Position, context: Context<'_>) -> Action {
     let window = context.settings.dedup.window;
     if let Some(head) = command.head
-        && head.0.saturating_add(window) < position.0
+        && (head < context.floor || head.0.saturating_add(window) < position.0)
     {
         return Action::Void(format!(
             "it was accepted at head {head} and ordered more than {window} positions later, where a repeat of it is \
@@ -133,6 +135,7 @@ mod tests {
             cluster: "c",
             incarnation: &incarnation,
             replicates,
+            floor: Position(0),
             settings: &settings,
         };
         let entry = Entry { position: Position(100), log_time: 0, body };

@@ -18,7 +18,6 @@ pub(crate) struct Pod {
     folder: tempfile::TempDir,
     ports: [u16; 3],
     brokers: String,
-    heartbeats: String,
     child: Option<Child>,
 }
 
@@ -37,7 +36,6 @@ impl Pod {
             folder: tempfile::tempdir().unwrap(),
             ports: std::array::from_fn(|_| free_port()),
             brokers,
-            heartbeats: format!("{topic}.heartbeats"),
             child: None,
         };
         for folder in ["document", "state", "run"] {
@@ -57,7 +55,7 @@ impl Pod {
     }
 
     pub(crate) fn brokers(&self) -> String {
-        self.brokers.clone()
+        self.brokers.replace(',', "\",\"")
     }
 
     pub(crate) fn take_document(&self) -> String {
@@ -124,27 +122,6 @@ impl Pod {
         request(self.address(0), "POST", "/v1/commands", &[("ce-id", id)], body)
     }
 
-    /// How long a bare producer takes for each of `count` records, beside what the sidecar takes.
-    pub(crate) fn bare_produces(&self, count: usize) -> Vec<Duration> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let connection = Connection::plain([self.brokers.as_str()], "process-test");
-            let producer = Producer::open(&connection, &ProducerSettings::default()).unwrap();
-            let record = NewRecord { value: Some("x".into()), ..NewRecord::default() };
-            let mut took = Vec::new();
-            for _ in 0..count {
-                let begun = Instant::now();
-                producer.send(&self.heartbeats, &record).await.unwrap();
-                took.push(begun.elapsed());
-            }
-            took
-        })
-    }
-
-    pub(crate) fn propose_async(&self, body: &str) -> Answer {
-        request(self.address(0), "POST", "/v1/commands", &[("prefer", "respond-async")], body)
-    }
-
     pub(crate) fn resident_kib(&self) -> u64 {
         let pid = self.child.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -178,7 +155,7 @@ fn provision(brokers: &str, topic: &str) -> String {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let connection = Connection::plain([brokers], "process-test");
+        let connection = Connection::plain(brokers.split(','), "process-test");
         let admin = Admin::open(&connection, Duration::from_secs(10)).unwrap();
         for name in [topic.to_owned(), format!("{topic}.heartbeats")] {
             let config = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
@@ -196,7 +173,7 @@ fn document(brokers: &str, topic: &str, topic_id: String, port: u16) -> Document
         engine: engine(),
         cluster: "c".into(),
         kafka: Kafka {
-            bootstrap_servers: vec![brokers.into()],
+            bootstrap_servers: brokers.split(',').map(str::to_owned).collect(),
             topic: topic.into(),
             topic_id: Some(topic_id),
             heartbeats: format!("{topic}.heartbeats"),
