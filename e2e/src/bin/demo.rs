@@ -26,11 +26,15 @@ const MANIFESTS: &str = include_str!("demo/policy.yaml");
 const POLICY: &str = include_str!("demo/discount.rego");
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            eprintln!("What the cluster says: cargo bed sh --name demo -- kubectl get events -A");
+            eprintln!(
+                "What the cluster says: cargo bed sh --name {} -- kubectl get events -A",
+                arguments.name
+            );
             ExitCode::FAILURE
         }
     }

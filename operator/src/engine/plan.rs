@@ -331,6 +331,19 @@ mod tests {
     }
 
     #[test]
+    fn somebody_elses_topic_of_heartbeats_is_not_touched() {
+        let mut heartbeats = provisioned().heartbeats;
+        heartbeats.as_mut().unwrap().config.insert("retention.ms".into(), "-1".into());
+        let foreign = Found { brokers: 3, log: None, heartbeats: heartbeats.clone() };
+        let refused = plan(&example(), &fetched(Some(Ok(foreign))));
+        assert_eq!(refused.problems[0].reason, "TopicConflict");
+        assert_eq!(deeds(&refused), ["secret", "service"]);
+        let drifted = Found { heartbeats, ..provisioned() };
+        let ours = plan(&example(), &fetched(Some(Ok(drifted))));
+        assert_eq!(deeds(&ours), ["secret", "service", "config"], "beside a log of ours it is ours");
+    }
+
+    #[test]
     fn drift_is_put_back_and_copies_are_reported() {
         let mut found = provisioned();
         let log = &mut found.log.as_mut().unwrap().0;
