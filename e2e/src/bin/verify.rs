@@ -112,7 +112,9 @@ fn on_cluster(bed: &Bed, filter: Option<&str>, progress: &Progress) -> Result<()
             .args(["--ignored", "--test-threads=3"])
             .args(filter)
             .current_dir(install::workspace())
-            .env("CARGO_TARGET_DIR", target);
+            .env("CARGO_TARGET_DIR", target)
+            // As it was when the tests were compiled: build scripts look at it, and would run again.
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         check(&mut tests, "tests on the cluster")
     })
 }
