@@ -75,7 +75,7 @@ impl Engine {
             engine: self.name.clone(),
             cluster: cluster.to_owned(),
             dedup: Dedup::default(),
-            classes: self.classes.iter().map(|class| (class.name.clone(), class.settings)).collect(),
+            classes: self.classes.iter().map(|class| (class.name.clone(), class.settings.clone())).collect(),
         }
     }
 }

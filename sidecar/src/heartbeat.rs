@@ -52,6 +52,9 @@ pub fn heartbeat(agent: &Agent, sequence: u64) -> Heartbeat {
         state,
         ready: agent.unready().is_empty(),
         troubles: agent.troubles(),
+        calls_for: None,
+        rebuild: None,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 

@@ -139,6 +139,7 @@ fn register_progress(registry: &mut Registry, progress: &Progress) {
     for (own, label) in [
         (State::Waiting, "waiting"),
         (State::CatchingUp, "catching_up"),
+        (State::Rebuilding, "rebuilding"),
         (State::Running, "running"),
         (State::Halted, "halted"),
     ] {

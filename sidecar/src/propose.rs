@@ -240,7 +240,7 @@ impl Proposer {
         let _ = timeout_at(limit, progress.wait_for(|progress| progress.state != State::Waiting)).await;
         let progress = progress.borrow();
         match progress.state {
-            State::CatchingUp | State::Running | State::Draining => Ok(()),
+            State::CatchingUp | State::Rebuilding | State::Running | State::Draining => Ok(()),
             State::Halted | State::Waiting => {
                 Err(Error::NotFollowing(progress.trouble.clone().unwrap_or_else(|| Trouble {
                     reason: "WaitingForLog".into(),

@@ -43,10 +43,12 @@ pub fn unserving(progress: &Progress) -> Option<Trouble> {
     let told = |or: Trouble| Some(progress.trouble.clone().unwrap_or(or));
     match progress.state {
         State::Halted => told(trouble("Halted", "this agent has stopped applying")),
-        State::Waiting | State::CatchingUp | State::Running | State::Draining if !progress.reached => {
+        State::Waiting | State::CatchingUp | State::Rebuilding | State::Running | State::Draining
+            if !progress.reached =>
+        {
             told(behind(progress))
         }
-        State::Waiting | State::CatchingUp | State::Running | State::Draining => None,
+        State::Waiting | State::CatchingUp | State::Rebuilding | State::Running | State::Draining => None,
     }
 }
 

@@ -41,6 +41,37 @@ pub struct Heartbeat {
     /// Why it is not ready, or not well; empty when all is well.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
+    /// What only the cluster can do for it; none where it helps itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_for: Option<CallsFor>,
+    /// How far its application is rebuilt; none while it is not being rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
+    /// The sidecar's version; empty in heartbeats of those that did not say it yet.
+    #[serde(default)]
+    pub build: String,
+}
+
+/// What an agent whose application's state is not known needs before it can be rebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CallsFor {
+    /// A new life of the application's container: the kubelet gives it, once the liveness probe fails.
+    ContainerRestart,
+    /// A new pod: what the application wrote outlives its container.
+    Eviction,
+}
+
+/// How far an application is rebuilt by replaying the log to its new life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebuild {
+    /// The next position once it is done: the log's end when the replay began, or later.
+    pub target: Position,
+    /// The next position to be replayed.
+    pub position: Position,
+    /// How long it will take at the pace so far, in milliseconds; none before there is a pace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_ms: Option<u64>,
 }
 
 /// A digest and the position up to which it is chained.
@@ -60,6 +91,8 @@ pub enum State {
     Waiting,
     /// Behind the head that was known at its start.
     CatchingUp,
+    /// The application's state is not known, or is being made again from the log.
+    Rebuilding,
     /// Following the log.
     Running,
     /// Stopped at a position until a person, or the next life of the pod, mends it.

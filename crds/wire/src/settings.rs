@@ -42,18 +42,41 @@ impl Default for Dedup {
 }
 
 /// What one agent class's replicas do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClassSettings {
     /// What the digest covers.
     pub digest: DigestOf,
     /// So many failed attempts at one position, and the agent halts there.
     pub max_attempts: u32,
+    /// Every command may be delivered again where nobody knows whether the application acted on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub idempotent: bool,
+    /// The same, request by request: the engine's rules in their order, of which the first that matches decides. Empty
+    /// where none of them is idempotent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idempotent_rules: Vec<IdempotentRule>,
+}
+
+/// Requests that may be delivered again, or that may not although a later rule says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IdempotentRule {
+    /// Upper case.
+    pub methods: Vec<String>,
+    /// The request's path begins with it, at a segment's border.
+    pub path_prefix: String,
+    /// Whether what matches is idempotent.
+    pub idempotent: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Default for ClassSettings {
     fn default() -> Self {
-        Self { digest: DigestOf::Outcome, max_attempts: 8 }
+        Self { digest: DigestOf::Outcome, max_attempts: 8, idempotent: false, idempotent_rules: Vec::new() }
     }
 }
 

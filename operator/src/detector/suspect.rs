@@ -254,6 +254,9 @@ mod tests {
             state: State::Running,
             ready: true,
             troubles: vec![],
+            calls_for: None,
+            rebuild: None,
+            build: String::new(),
         }
     }
 

@@ -282,7 +282,7 @@ impl Follower {
 
     fn class(&self) -> ClassSettings {
         let settings = self.stands.as_ref().map(|(_, settings)| settings);
-        settings.and_then(|settings| settings.classes.get(&self.config.class)).copied().unwrap_or_default()
+        settings.and_then(|settings| settings.classes.get(&self.config.class)).cloned().unwrap_or_default()
     }
 
     fn context<'a>(&'a self, bookmark: &'a Bookmark, settings: &'a Settings) -> Context<'a> {

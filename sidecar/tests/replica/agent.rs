@@ -28,7 +28,7 @@ pub(crate) fn engine() -> EngineName {
 }
 
 pub(crate) fn settings() -> Settings {
-    let class = ClassSettings { digest: DigestOf::Outcome, max_attempts: 3 };
+    let class = ClassSettings { digest: DigestOf::Outcome, max_attempts: 3, ..ClassSettings::default() };
     Settings {
         engine: engine(),
         cluster: "cluster".into(),

@@ -180,6 +180,9 @@ mod tests {
             state: State::Running,
             ready: true,
             troubles: vec![],
+            calls_for: None,
+            rebuild: None,
+            build: String::new(),
         };
         let (pod, class) = (heartbeat.pod.clone(), heartbeat.class.clone());
         (uid.into(), AgentView { pod, class, liveness, heartbeat: Some(heartbeat), lasting: vec![] })
