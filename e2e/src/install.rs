@@ -16,9 +16,10 @@ pub const RELEASE: &str = "decree";
 /// The images of this checkout; no registry has them.
 pub const OPERATOR_IMAGE: &str = "decree.dev/operator:dev";
 pub const SIDECAR_IMAGE: &str = "decree.dev/sidecar:dev";
-/// Applications: an unmodified Open Policy Agent, and one that tells what it was given.
+/// Applications: an unmodified Open Policy Agent, one that tells what it was given, and one that counts.
 pub const OPA_IMAGE: &str = "decree.dev/opa:dev";
 pub const RECORDER_IMAGE: &str = "decree.dev/recorder:dev";
+pub const COUNTER_IMAGE: &str = "decree.dev/counter:dev";
 
 /// The root of the checkout that this program was built from.
 pub fn workspace() -> PathBuf {
@@ -90,6 +91,7 @@ pub fn load_images(bed: &Bed, progress: &Progress) -> Result<()> {
             (OPERATOR_IMAGE, binaries.join("decree-operator")),
             (SIDECAR_IMAGE, binaries.join("decree-sidecar")),
             (RECORDER_IMAGE, binaries.join("recorder")),
+            (COUNTER_IMAGE, binaries.join("counter")),
             (OPA_IMAGE, bed.parts.opa_binary()),
         ] {
             images::load(bed, &Image::of_binary(image, &binary)?)?;

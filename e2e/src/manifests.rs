@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::Bed;
-use crate::install::{OPA_IMAGE, RECORDER_IMAGE};
+use crate::install::{COUNTER_IMAGE, OPA_IMAGE, RECORDER_IMAGE};
 
 /// What makes a pod an agent: the label, and its value the engine's name.
 pub const ENGINE_LABEL: &str = "decree.dev/engine";
@@ -11,6 +11,7 @@ pub const ENGINE_LABEL: &str = "decree.dev/engine";
 /// Where the applications listen.
 pub const OPA_PORT: u16 = 8181;
 pub const RECORDER_PORT: u16 = 8080;
+pub const COUNTER_PORT: u16 = 8080;
 
 /// An engine whose agents are unmodified Open Policy Agents; its Service has its name.
 pub fn opa_engine(bed: &Bed, name: &str) -> Value {
@@ -41,6 +42,22 @@ pub fn recorder_engine(bed: &Bed, name: &str) -> Value {
     )
 }
 
+/// An engine whose agents are counters; its Service has its name.
+pub fn counter_engine(bed: &Bed, name: &str) -> Value {
+    engine(
+        bed,
+        name,
+        &json!({
+            "class": "counter",
+            "app": {"port": COUNTER_PORT, "health": {"path": "/health"}},
+            "replicate": {
+                "rules": [{"methods": ["POST"], "pathPrefix": "/"}],
+                "service": {"name": name, "port": 80},
+            },
+        }),
+    )
+}
+
 fn engine(bed: &Bed, name: &str, class: &Value) -> Value {
     json!({
         "apiVersion": "decree.dev/v1alpha1",
@@ -65,6 +82,23 @@ pub fn opa(engine: &str, replicas: usize) -> Value {
             "ports": [{"name": "http", "containerPort": OPA_PORT}],
         }),
     )
+}
+
+/// Counters that keep their state in memory.
+pub fn counters(engine: &str, replicas: usize) -> Value {
+    deployment(engine, replicas, counter_container())
+}
+
+/// Counters that keep their state in files of an emptyDir, which outlives the container.
+pub fn counters_on_disk(engine: &str, replicas: usize) -> Value {
+    let mut container = counter_container();
+    container["args"] = json!(["--state", "/state"]);
+    container["volumeMounts"] = json!([{"name": "state", "mountPath": "/state"}]);
+    let mut deployment = deployment(engine, replicas, container);
+    let pod = &mut deployment["spec"]["template"]["spec"];
+    pod["volumes"] = json!([{"name": "state", "emptyDir": {}}]);
+    pod["securityContext"]["fsGroup"] = json!(65532);
+    deployment
 }
 
 /// Recorders, each with this environment.
@@ -94,6 +128,14 @@ pub fn recorder_pod(engine: &str) -> Value {
         "kind": "Pod",
         "metadata": {"name": "lone", "labels": template["metadata"]["labels"]},
         "spec": template["spec"],
+    })
+}
+
+fn counter_container() -> Value {
+    json!({
+        "name": "counter",
+        "image": COUNTER_IMAGE,
+        "ports": [{"name": "http", "containerPort": COUNTER_PORT}],
     })
 }
 
