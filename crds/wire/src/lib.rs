@@ -6,7 +6,7 @@
 //! ```
 //!
 //! In order of dependency: [`position`], [`attributes`], [`command`], [`settings`], [`control`], [`entry`],
-//! [`record`], [`proposal`], [`delivery`], [`document`], [`heartbeat`], [`pod`].
+//! [`record`], [`proposal`], [`delivery`], [`document`], [`heartbeat`], [`probe`], [`pod`].
 
 pub mod attributes;
 pub mod command;
@@ -17,6 +17,7 @@ pub mod entry;
 pub mod heartbeat;
 pub mod pod;
 pub mod position;
+pub mod probe;
 pub mod proposal;
 pub mod record;
 pub mod settings;

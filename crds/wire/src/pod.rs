@@ -46,4 +46,11 @@ pub mod env {
     pub const CLASS: &str = "DECREE_CLASS";
     /// The newest command version that the application understands.
     pub const VERSION: &str = "DECREE_VERSION";
+    /// The pod's address, where the kubelet would ask the application.
+    pub const IP: &str = "DECREE_POD_IP";
+    /// What gives the application an empty state again: [`crate::probe::Restart`].
+    pub const RESTART: &str = "DECREE_RESTART";
+    /// The user's own liveness check, as JSON: [`crate::probe::Liveness`]. Absent where there is none, or where the
+    /// kubelet goes on asking it itself.
+    pub const LIVENESS: &str = "DECREE_LIVENESS";
 }
