@@ -34,6 +34,21 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Brokers and nothing else, started anew: what a benchmark needs. [`Bed::down`] takes them away.
+    pub fn brokers_up(name: &str, progress: &Progress) -> Result<Self> {
+        let bed = Self::named(name)?;
+        let _lock = bed.lock()?;
+        bed.parts.ensure(progress)?;
+        progress.step(&format!("starting the brokers of bed {name:?}"), None, || {
+            teardown::everything(&bed)?;
+            fs::create_dir_all(bed.dir()).with_context(|| format!("create {}", bed.dir().display()))?;
+            network::create(&bed)?;
+            kafka::create(&bed)?;
+            kafka::start(&bed, 1..=BROKERS)
+        })?;
+        Ok(bed)
+    }
+
     /// The running bed of this name.
     pub fn attach(name: &str) -> Result<Self> {
         let bed = Self::named(name)?;
