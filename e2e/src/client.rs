@@ -49,8 +49,12 @@ pub struct Outcome {
 impl Client {
     /// `base` is `http://address:port`.
     pub fn new(base: impl Into<String>) -> Self {
-        let config =
-            ureq::Agent::config_builder().timeout_global(Some(ATTEMPT_LIMIT)).http_status_as_error(false);
+        Self::patient(base, ATTEMPT_LIMIT)
+    }
+
+    /// One that waits so long for each answer.
+    pub fn patient(base: impl Into<String>, limit: Duration) -> Self {
+        let config = ureq::Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false);
         Self { http: config.build().new_agent(), base: base.into() }
     }
 

@@ -16,7 +16,7 @@
 //! A bed is made of [`parts`], built once into a cache. [`Bed::up`] starts them, [`Bed::attach`] finds a running one,
 //! [`Bed::down`] leaves nothing. A test takes a [`namespace::Namespace`] of its own and works through [`kubectl`],
 //! [`kafka`], [`images`] and [`faults`]. It puts engines and applications there from [`manifests`], speaks to them with
-//! a [`client`] and through [`agents`], and has what it heard judged by a [`history`].
+//! a [`client`] and through [`agents`], and has what it heard judged by a [`history`], or by a [`fold`] over the log.
 
 mod log_file;
 pub mod wait;
@@ -52,6 +52,9 @@ pub mod client;
 pub mod agents;
 pub mod forward;
 pub mod manifests;
+
+pub mod fold;
+pub mod posting;
 
 pub use cluster::Bed;
 pub use images::Image;

@@ -58,6 +58,22 @@ pub fn counter_engine(bed: &Bed, name: &str) -> Value {
     )
 }
 
+/// An engine whose agents are recorders that are sent the requests themselves; its Service has its name.
+pub fn replicated_recorder_engine(bed: &Bed, name: &str) -> Value {
+    engine(
+        bed,
+        name,
+        &json!({
+            "class": "recorder",
+            "app": {"port": RECORDER_PORT, "health": {"path": "/healthz"}},
+            "replicate": {
+                "rules": [{"methods": ["POST"], "pathPrefix": "/decisions"}],
+                "service": {"name": name, "port": 80},
+            },
+        }),
+    )
+}
+
 fn engine(bed: &Bed, name: &str, class: &Value) -> Value {
     json!({
         "apiVersion": "decree.dev/v1alpha1",

@@ -28,6 +28,8 @@ struct Arguments {
 
 /// The bed that a run without `--bed` makes and removes.
 const OWN_BED: &str = "verify";
+/// What the names of tests begin with that stop brokers, nodes or the operator.
+const ALONE: &str = "alone::";
 
 fn main() -> ExitCode {
     let progress = Progress::new();
@@ -94,29 +96,34 @@ fn on_cluster(bed: &Bed, filter: Option<&str>, progress: &Progress) -> Result<()
     install::load_images(bed, progress)?;
     install::helm(bed, progress)?;
     let target = install::target_directory(bed)?;
-    progress.step("tests on the cluster", None, || {
-        let mut tests = bed.command_inside("cargo");
-        tests
-            .args([
-                "test",
-                "--locked",
-                "--offline",
-                "--quiet",
-                "--workspace",
-                "--lib",
-                "--bins",
-                "--tests",
-                "--no-fail-fast",
-                "--",
-            ])
-            .args(["--ignored", "--test-threads=3"])
-            .args(filter)
-            .current_dir(install::workspace())
-            .env("CARGO_TARGET_DIR", target)
-            // As it was when the tests were compiled: build scripts look at it, and would run again.
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        check(&mut tests, "tests on the cluster")
-    })
+    let run = |what: &str, which: &[&str], how: &[&str]| {
+        progress.step(what, None, || {
+            let mut tests = bed.command_inside("cargo");
+            tests
+                .args(["test", "--locked", "--offline", "--quiet", "--no-fail-fast"])
+                .args(which)
+                .args(["--", "--ignored"])
+                .args(how)
+                .args(filter)
+                .current_dir(install::workspace())
+                .env("CARGO_TARGET_DIR", &target)
+                // As it was when the tests were compiled: build scripts look at it, and would run again.
+                .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+            check(&mut tests, what)
+        })
+    };
+    let beside = run(
+        "tests on the cluster",
+        &["--workspace", "--lib", "--bins", "--tests"],
+        &["--test-threads=3", "--skip", ALONE],
+    );
+    // What breaks parts that all share runs beside nothing else.
+    let alone = run(
+        "tests alone on the cluster",
+        &["--package", "decree-e2e", "--test", "alone"],
+        &["--test-threads=1", "--nocapture"],
+    );
+    beside.and(alone)
 }
 
 fn cargo(bed: &Bed, progress: &Progress, what: &str, arguments: &[&str]) -> Result<()> {
