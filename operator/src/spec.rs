@@ -22,6 +22,8 @@ pub struct Engine {
     pub heartbeat: Duration,
     /// So many missed in a row, and an agent is suspect.
     pub suspect_after: u32,
+    /// So many agents of a class may be away at once when one is evicted.
+    pub max_unavailable: usize,
 }
 
 /// The engine's topics.
@@ -54,6 +56,8 @@ pub struct Class {
     pub mode: Mode,
     /// The Service that leads to the class' sidecars.
     pub service: Option<Service>,
+    /// Whether the application's own port is closed to everything outside of the pod.
+    pub isolate: bool,
     /// What goes into the log's settings entry.
     pub settings: ClassSettings,
 }
@@ -106,9 +110,11 @@ pub(crate) fn example() -> Engine {
                 reads: Reads::Local,
             },
             service: Some(Service { name: "policy".into(), port: 80 }),
+            isolate: false,
             settings: ClassSettings::default(),
         }],
         heartbeat: Duration::from_secs(1),
         suspect_after: 3,
+        max_unavailable: 1,
     }
 }

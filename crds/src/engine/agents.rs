@@ -79,6 +79,11 @@ pub struct Replicate {
     /// A Service that the operator makes; it leads to the agents' sidecars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
+    /// A NetworkPolicy that closes the application's own port to everything outside its pod, so that requests can't go
+    /// around the log. It takes a network that enforces policies, and allows every other port: where a policy of your own
+    /// already selects the agents, none is made, and the condition `IsolationMissing` says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolate: bool,
 }
 
 /// Requests that become commands.

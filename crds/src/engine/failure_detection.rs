@@ -20,6 +20,30 @@ pub struct FailureDetection {
     #[serde(default = "default_suspect_after")]
     #[schemars(range(min = 2, max = 100))]
     pub suspect_after: i32,
+    /// How many agents may be restarted at once.
+    #[serde(default)]
+    pub restart: Restart,
+}
+
+/// The fault budget: an agent that only a new pod can help is evicted within it.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    /// So many agents of a class may be away at once: one that calls for its eviction waits while as many of the others
+    /// are not ready, for whatever reason.
+    #[serde(default = "default_max_unavailable")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_unavailable: i32,
+}
+
+fn default_max_unavailable() -> i32 {
+    1
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self { max_unavailable: default_max_unavailable() }
+    }
 }
 
 fn default_heartbeat() -> Duration {
@@ -32,6 +56,6 @@ fn default_suspect_after() -> i32 {
 
 impl Default for FailureDetection {
     fn default() -> Self {
-        Self { heartbeat: default_heartbeat(), suspect_after: default_suspect_after() }
+        Self { heartbeat: default_heartbeat(), suspect_after: default_suspect_after(), restart: Restart::default() }
     }
 }

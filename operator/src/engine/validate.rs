@@ -43,6 +43,7 @@ pub fn validate(object: &DecisionEngine) -> Result<Engine, Problem> {
         classes,
         heartbeat,
         suspect_after: u32::try_from(spec.failure_detection.suspect_after).unwrap_or(3).max(2),
+        max_unavailable: usize::try_from(spec.failure_detection.restart.max_unavailable).unwrap_or(1).max(1),
     };
     faults.judge(engine)
 }
@@ -132,6 +133,7 @@ fn class(agent: &Agent, faults: &mut Faults) -> Option<Class> {
         overdue_after: app.overdue_after.into(),
         mode,
         service,
+        isolate: agent.replicate.as_ref().is_some_and(|replicate| replicate.isolate),
         settings: ClassSettings { digest: digest(agent.digest), ..ClassSettings::default() },
     })
 }

@@ -10,7 +10,7 @@ use crate::spec::{self, Engine};
 /// What the sidecars of an engine are told; without the topic's id they wait for it.
 #[must_use]
 pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>) -> Document {
-    let Engine { name, uid: _, kafka, classes, heartbeat, suspect_after: _ } = engine;
+    let Engine { name, uid: _, kafka, classes, heartbeat, suspect_after: _, max_unavailable: _ } = engine;
     Document {
         level: PROTOCOL_LEVEL,
         engine: name.clone(),
@@ -27,7 +27,8 @@ pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>) -> Docum
 }
 
 fn class(class: &spec::Class) -> Class {
-    let spec::Class { name, port, health_path, overdue_after, mode, service: _, settings: _ } = class;
+    let spec::Class { name, port, health_path, overdue_after, mode, service: _, isolate: _, settings: _ } =
+        class;
     Class {
         name: name.clone(),
         port: *port,
