@@ -66,14 +66,12 @@ impl Error {
 pub async fn reconcile(object: Arc<DecisionEngine>, context: Arc<Context>) -> Result<Action, Error> {
     let begun = Instant::now();
     let name = name_of(object.as_ref());
-    let mut result = Ok(Next::Again);
-    for _ in 0..ROUNDS {
-        let round = tokio::time::timeout(LIMIT, Box::pin(round(&name, &context))).await;
-        result = round.unwrap_or_else(|_| Err(Error::Late(name.clone())));
-        if !matches!(result, Ok(Next::Again)) {
-            break;
-        }
-    }
+    let result = tokio::select! {
+        biased;
+        // Another operator acts, or is about to.
+        () = context.leads.lost() => return Ok(Action::await_change()),
+        result = rounds(&name, &context) => result,
+    };
     context.metrics.reconcile_seconds.observe(begun.elapsed().as_secs_f64());
     let ended = match &result {
         Ok(Next::Gone | Next::Again | Next::Done { problem: None, .. }) => "ok",
@@ -86,6 +84,17 @@ pub async fn reconcile(object: Arc<DecisionEngine>, context: Arc<Context>) -> Re
         Next::Again => Action::requeue(Duration::from_millis(500)),
         Next::Done { agents, .. } => Action::requeue(context.notes.due(&name, agents, Instant::now())),
     })
+}
+
+async fn rounds(name: &EngineName, context: &Context) -> Result<Next, Error> {
+    for _ in 0..ROUNDS {
+        let round = tokio::time::timeout(LIMIT, Box::pin(round(name, context))).await;
+        let next = round.unwrap_or_else(|_| Err(Error::Late(name.clone())))?;
+        if !matches!(next, Next::Again) {
+            return Ok(next);
+        }
+    }
+    Ok(Next::Again)
 }
 
 /// What comes after a round.

@@ -6,12 +6,13 @@
 //!                         │                │     └── detector ◀─┐       ├─▶ render ──▶ Secret, Services
 //!                         │                ▼                   │       └─▶ topics ──▶ Kafka
 //!                         │             events ──▶ Events      └── heartbeats topics
+//!                         ├─▶ lease: which of several operators leads, and so reconciles
 //!                         ├─▶ webhook ──▶ inject: the sidecar into labelled pods (certs: how the API server trusts it)
 //!                         └─▶ health: /livez /readyz /metrics
 //! ```
 //!
 //! In order of dependency: [`crds`], [`metrics`], [`health`], [`spec`], [`topics`], [`detector`], [`render`], [`events`],
-//! [`engine`], [`inject`], [`certs`], [`webhook`], [`run`].
+//! [`lease`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`].
 
 pub mod certs;
 pub mod crds;
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod events;
 pub mod health;
 pub mod inject;
+pub mod lease;
 pub mod metrics;
 pub mod render;
 pub mod run;

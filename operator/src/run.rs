@@ -23,6 +23,7 @@ use crate::engine::context::{Context, Stores};
 use crate::engine::notes::Notes;
 use crate::events::Events;
 use crate::health::{self, Gate, Readiness};
+use crate::lease::{self, Elector};
 use crate::metrics::Metrics;
 use crate::topics::kafka::KafkaClusters;
 use crate::webhook;
@@ -43,6 +44,9 @@ pub struct Config {
     /// This operator's pod: who reports Events.
     #[arg(long, env = "DECREE_POD")]
     pub pod: Option<String>,
+    /// Who leads, where there are several operators.
+    #[command(flatten)]
+    pub lease: lease::Config,
     /// The webhook.
     #[command(flatten)]
     pub webhook: webhook::Config,
@@ -83,7 +87,7 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// # Errors
 /// If a task failed, or ended before it was told to.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
-    let Config { namespace, sidecar_image, health_address, pod, webhook: webhook_config } = config;
+    let Config { namespace, sidecar_image, health_address, pod, lease, webhook: webhook_config } = config;
     let client = Client::try_default().await?;
     let metrics = Metrics::new();
     let readiness = Readiness::default();
@@ -92,6 +96,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
     let health = health::serve(health_address, readiness, metrics.clone(), stop.clone());
     tasks.spawn(async move { ("health", health.await.map_err(Into::into)) });
+
+    let own = &webhook_config.certs.operator_namespace;
+    let (elector, leads) = Elector::new(client.clone(), own, lease, pod.as_deref());
+    // Let go last: while anything here still writes, nobody else may.
+    let release = CancellationToken::new();
+    tasks.spawn({
+        let release = release.clone();
+        async move { ("lease", elector.run(release).await.map_err(Into::into)) }
+    });
 
     let (heartbeats, changed) = Heartbeats::new();
     tasks.spawn({
@@ -117,6 +130,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         events: Events::new(client.clone(), pod),
         metrics: metrics.clone(),
         notes: Notes::default(),
+        leads: leads.clone(),
         cluster: OnceCell::new(),
         client: client.clone(),
     });
@@ -133,7 +147,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let webhook = webhook::run(webhook_config, sidecar_image, client, engines, metrics, gate, stop.clone());
     tasks.spawn(async move { ("webhook", webhook.await.map_err(Into::into)) });
 
-    supervise(tasks, stop).await
+    supervise(tasks, stop, release).await
 }
 
 /// Reconciles engines when they, or what belongs to them, changed.
@@ -145,11 +159,15 @@ async fn control(
 ) {
     let heard = ReceiverStream::new(changed).map(|name| ObjectRef::new(&name.name).within(&name.namespace));
     let (engines, stream) = watches.engines;
+    // While another leads, what is seen fills the stores; when this one does, all is looked at.
+    let leads = context.leads.clone();
+    let begun = futures::stream::once(async move { leads.begun().await });
     let controller = Controller::for_stream(stream, engines.clone())
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .owns_stream(watches.services.1)
         .watches_stream(watches.pods.1, watches::engine_of)
         .reconcile_on(heard)
+        .reconcile_all_on(begun)
         .graceful_shutdown_on(stop.cancelled_owned());
     let results = controller.run(engine::reconcile, engine::on_error, Arc::clone(&context));
     results.for_each(|result| account(result, &engines, &context)).await;
@@ -187,15 +205,24 @@ async fn open_when_seen(stores: Stores, gate: Gate, stop: CancellationToken) -> 
     ("gate", Ok(()))
 }
 
-async fn supervise(mut tasks: JoinSet<Ended>, stop: CancellationToken) -> Result<(), Error> {
+async fn supervise(
+    mut tasks: JoinSet<Ended>,
+    stop: CancellationToken,
+    release: CancellationToken,
+) -> Result<(), Error> {
     let first = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
         ended = tasks.join_next() => Err(judged(ended)),
     };
     stop.cancel();
-    let rest = tokio::time::timeout(STOP_LIMIT, async { while tasks.join_next().await.is_some() {} });
+    let rest = tokio::time::timeout(STOP_LIMIT, async {
+        while tasks.len() > 1 && tasks.join_next().await.is_some() {}
+        release.cancel();
+        while tasks.join_next().await.is_some() {}
+    });
     if rest.await.is_err() {
+        // The Lease is not let go then: nobody shall take over what is still going on here.
         tracing::warn!("some task did not stop within {STOP_LIMIT:?}");
     }
     first

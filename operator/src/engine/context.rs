@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use super::notes::Notes;
 use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
+use crate::lease::Leads;
 use crate::metrics::Metrics;
 use crate::topics::Clusters;
 
@@ -34,6 +35,8 @@ pub struct Context {
     pub events: Events,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether this operator is the one that acts.
+    pub leads: Leads,
     /// What is remembered of each engine.
     pub notes: Notes,
     /// The uid of the `kube-system` namespace, once it is known.
