@@ -8,6 +8,7 @@ mod promises {
 
     mod admission;
     mod apply;
+    mod exactly_once;
     mod healing;
     mod jobs;
     mod kafka_clients;
@@ -17,4 +18,5 @@ mod promises {
     mod rollout;
     mod sidecar_crash;
     mod suspect;
+    mod vanished_logs;
 }
