@@ -1,7 +1,10 @@
 //! Faults on purpose: containers, nodes, links and brokers that die or are cut off, and their repair.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
 
 use crate::cluster::{BROKERS, Bed, NODES, broker_name, node_name};
 use crate::namespace::Namespace;
@@ -53,28 +56,63 @@ impl Bed {
         checked_broker(broker)?;
         kafka::start(self, [broker])
     }
+
+    /// Sends a signal to the first process of a container, native sidecars included: `SIGKILL`, `SIGSTOP`, ….
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str, signal: &str) -> Result<()> {
+        let (node, id) =
+            place(&self.kubectl_json(&["--namespace", namespace, "get", "pod", pod])?, container)?;
+        node::runtime_client(self, node)
+            .args(["tasks", "kill", "--signal", signal, &id])
+            .run(self)
+            .with_context(|| format!("send {signal} to {container} of {pod}"))
+    }
+
+    /// The process of a running container of a listed pod, to be killed at a moment that is no guess.
+    pub fn container_process(&self, pod: &Value, container: &str) -> Result<ContainerProcess> {
+        let (node, id) = place(pod, container)?;
+        let file = node::container_pid(self, node, &id);
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("read a pid in {text:?}"))?;
+        // An ended container's folder may stand for a moment longer.
+        test_kill_process(pid).with_context(|| format!("find the process of {container}"))?;
+        Ok(ContainerProcess(pid))
+    }
+}
+
+/// The first process of a container, as the machine counts.
+#[derive(Debug)]
+pub struct ContainerProcess(Pid);
+
+impl ContainerProcess {
+    /// SIGKILL, at once: through containerd it takes a good part of a second.
+    pub fn kill(&self) -> Result<()> {
+        kill_process(self.0, Signal::KILL).context("kill the process of a container")
+    }
+}
+
+/// The node that a pod is on, and the id of its started container.
+fn place(pod: &Value, container: &str) -> Result<(usize, String)> {
+    let name = &pod["metadata"]["name"];
+    let node = pod["spec"]["nodeName"].as_str().with_context(|| format!("pod {name} is on no node"))?;
+    let statuses = ["containerStatuses", "initContainerStatuses"]
+        .into_iter()
+        .filter_map(|kind| pod["status"][kind].as_array())
+        .flatten();
+    let id = statuses
+        .filter(|status| status["name"] == container)
+        .find_map(|status| status["containerID"].as_str()?.strip_prefix("containerd://"))
+        .with_context(|| format!("pod {name} has no started container {container}"))?;
+    let number = (1..=NODES)
+        .find(|number| node_name(*number) == node)
+        .with_context(|| format!("node {node} is not of this bed"))?;
+    Ok((number, id.to_owned()))
 }
 
 impl Namespace {
-    /// Sends a signal to the first process of a container, native sidecars included: `SIGKILL`, `SIGSTOP`, ….
+    /// [`Bed::kill_container`] in this namespace.
     pub fn kill_container(&self, pod: &str, container: &str, signal: &str) -> Result<()> {
-        let found = self.get_json("pod", pod)?;
-        let node = found["spec"]["nodeName"].as_str().with_context(|| format!("pod {pod} is on no node"))?;
-        let statuses = ["containerStatuses", "initContainerStatuses"]
-            .into_iter()
-            .filter_map(|kind| found["status"][kind].as_array())
-            .flatten();
-        let id = statuses
-            .filter(|status| status["name"] == container)
-            .find_map(|status| status["containerID"].as_str()?.strip_prefix("containerd://"))
-            .with_context(|| format!("pod {pod} has no started container {container}"))?;
-        let number = (1..=NODES)
-            .find(|number| node_name(*number) == node)
-            .with_context(|| format!("node {node} is not of this bed"))?;
-        node::runtime_client(self.bed(), number)
-            .args(["tasks", "kill", "--signal", signal, id])
-            .run(self.bed())
-            .with_context(|| format!("send {signal} to {container} of {pod}"))
+        self.bed().kill_container(self.name(), pod, container, signal)
     }
 }
 

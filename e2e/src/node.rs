@@ -76,6 +76,12 @@ pub(crate) fn runtime_client(bed: &Bed, node: usize) -> Program {
         .args(["--namespace", "k8s.io"])
 }
 
+/// The file in which containerd keeps the pid of a container's first process.
+pub(crate) fn container_pid(bed: &Bed, node: usize, container: &str) -> PathBuf {
+    let tasks = "containerd-state/io.containerd.runtime.v2.task/k8s.io";
+    directory(bed, node).join(tasks).join(container).join("init.pid")
+}
+
 fn runtime_socket(bed: &Bed, node: usize) -> PathBuf {
     directory(bed, node).join("containerd.sock")
 }

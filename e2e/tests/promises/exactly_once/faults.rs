@@ -139,7 +139,7 @@ impl Injector<'_> {
         wait::until(format!("an agent whose {container} runs"), LIMIT, || {
             let pods = self.pods()?;
             let pod = self.choose(&pods).context("find a pod")?;
-            let process = self.namespace.container_process(pod, container)?;
+            let process = self.namespace.bed().container_process(pod, container)?;
             Ok(Some((Agent::of_pod(pod)?, process)))
         })
     }
