@@ -7,4 +7,6 @@ mod alone {
     pub(crate) mod whole;
 
     mod brokers;
+    mod drain;
+    mod webhook_outage;
 }

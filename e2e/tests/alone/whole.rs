@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use decree_e2e::cluster::{BROKERS, NODES};
+use decree_e2e::install::{NAMESPACE, RELEASE};
 use decree_e2e::{Bed, Namespace};
 
 /// Runs a test in a namespace of its own on a whole bed, and mends the bed however the test ends.
@@ -11,7 +12,8 @@ pub(crate) fn in_namespace(prefix: &str, test: impl FnOnce(&Namespace) -> Result
     bed.in_namespace(prefix, |namespace| {
         let result = test(namespace);
         // Before the namespace is deleted: with brokers away that takes its time.
-        mend(&bed).and(result)
+        let mended = mend(&bed);
+        result.and(mended)
     })
 }
 
@@ -21,7 +23,9 @@ struct Mend<'a>(&'a Bed);
 
 impl Drop for Mend<'_> {
     fn drop(&mut self) {
-        if let Err(error) = mend(self.0) {
+        if std::thread::panicking()
+            && let Err(error) = mend(self.0)
+        {
             eprintln!("the bed is not whole: {error:#}");
         }
     }
@@ -35,5 +39,6 @@ fn mend(bed: &Bed) -> Result<()> {
     for node in 1..=NODES {
         bed.kubectl(&["uncordon", &format!("node{node}")])?;
     }
-    Ok(())
+    let operator = format!("deployment/{RELEASE}");
+    bed.kubectl(&["-n", NAMESPACE, "rollout", "status", &operator, "--timeout=120s"]).map(drop)
 }
