@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
+use crate::shown::shown;
 
 /// A control entry. Every kind that a replica does not know stops it: skipping one would part it from its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub struct Barrier {
     /// The pod that asked: for people who read the log.
     pub agent: String,
 }
+
+/// A value larger than this is none that Decree wrote; reading it could take any amount of memory.
+const MAX_VALUE: usize = 256 << 10;
 
 const SETTINGS: &str = "settings";
 const BARRIER: &str = "barrier";
@@ -59,12 +63,20 @@ impl Control {
     /// Reads a control entry. Never fails: what can't be read is [`Control::Unknown`].
     #[must_use]
     pub fn decode(kind: &str, value: &[u8]) -> Self {
+        if value.len() > MAX_VALUE {
+            return Self::unknown(
+                kind,
+                format!("its value has {} bytes, of {MAX_VALUE} at most", value.len()),
+            );
+        }
         let read = match kind {
             SETTINGS => serde_json::from_slice(value).map(Self::Settings),
             BARRIER => serde_json::from_slice(value).map(Self::Barrier),
             _ => return Self::unknown(kind, "this version of Decree does not know it".into()),
         };
-        read.unwrap_or_else(|error| Self::unknown(kind, format!("its value can't be read: {error}")))
+        read.unwrap_or_else(|error| {
+            Self::unknown(kind, format!("its value can't be read: {}", shown(&error.to_string())))
+        })
     }
 
     fn unknown(kind: &str, reason: String) -> Self {
@@ -81,6 +93,21 @@ mod tests {
         assert!(matches!(Control::decode("freeze", b"{}"), Control::Unknown { .. }));
         let later = br#"{"engine":{"namespace":"a","name":"b"},"cluster":"c","dedup":{"window":1,"outcomes":1,"outcomeBytes":1},"classes":{},"more":1}"#;
         assert!(matches!(Control::decode("settings", later), Control::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_value_of_garbage_is_unknown_and_said_in_few_words() {
+        for value in [&b""[..], b"null", b"{}", b"\xff\x00", &[b'['; 100_000], &[b' '; 300_000]] {
+            for kind in ["settings", "barrier", "freeze"] {
+                let Control::Unknown { reason, .. } = Control::decode(kind, value) else {
+                    panic!("{kind} {value:?} was read");
+                };
+                assert!(reason.len() < 200, "{reason}");
+            }
+        }
+        let long = format!("{{\"{}\":1}}", "x".repeat(100_000));
+        let Control::Unknown { reason, .. } = Control::decode("settings", long.as_bytes()) else { panic!() };
+        assert!(reason.len() < 200, "{reason}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!  operator ──Secret──▶ document ─▶ sidecar          sidecar ──topic──▶ heartbeat ─▶ operator
 //! ```
 //!
-//! In order of dependency: [`position`], [`attributes`], [`command`], [`settings`], [`control`], [`entry`],
+//! In order of dependency: [`shown`], [`position`], [`attributes`], [`command`], [`settings`], [`control`], [`entry`],
 //! [`record`], [`proposal`], [`delivery`], [`document`], [`heartbeat`], [`probe`], [`pod`].
 
 pub mod attributes;
@@ -21,6 +21,7 @@ pub mod probe;
 pub mod proposal;
 pub mod record;
 pub mod settings;
+pub mod shown;
 
 /// The newest form of documents, records and heartbeats that this build reads and writes.
 ///
