@@ -9,10 +9,21 @@ pub const VERSION: &str = "decree.dev/version";
 /// On a pod, by Decree: what the injection did.
 pub const STATUS: &str = "decree.dev/status";
 
+/// On the Secret with the webhook's certificates: a person asks for a new authority.
+pub const ROTATE_CA: &str = "decree.dev/rotate-ca";
+/// On an engine: `true` and the operator leaves it as it is.
+pub const PAUSED: &str = "decree.dev/paused";
+/// On an engine: the id of the topic that a person accepts in the place of one that is gone.
+pub const ACCEPT_NEW_LOG: &str = "decree.dev/accept-new-log";
+
 /// Kubernetes' own: which container `kubectl logs` and `kubectl exec` mean.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Kubernetes' own: volumes of a pod that don't keep a cluster autoscaler from removing its node.
 pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+/// Kubernetes' own: the pod is a picture of one that a node runs by itself.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Kubernetes' own: a node's operating system.
+pub const OS: &str = "kubernetes.io/os";
 /// Kubernetes' own: who made an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`], and the one field manager of server-side apply.
@@ -26,6 +37,12 @@ pub fn document_secret(engine: &str) -> String {
     format!("decree-{engine}")
 }
 
+/// The name of an object that a class has one of. A dot between: neither name has one, so that no two make the same.
+#[must_use]
+pub fn class_object(engine: &str, class: &str) -> String {
+    format!("decree-{engine}.{class}")
+}
+
 /// The log's topic, if the engine names none. At most 249 characters, which two DNS labels and a word always are.
 #[must_use]
 pub fn default_topic(namespace: &str, engine: &str) -> String {
@@ -37,6 +54,9 @@ pub fn default_topic(namespace: &str, engine: &str) -> String {
 pub fn heartbeats_topic(topic: &str) -> String {
     format!("{topic}.heartbeats")
 }
+
+/// What every consumer group of an agent begins with.
+pub const CONSUMER_GROUPS: &str = "decree.";
 
 /// The consumer group in which an agent commits its position, so that Kafka's tools see the lag.
 #[must_use]

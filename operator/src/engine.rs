@@ -8,6 +8,7 @@ pub mod notes;
 pub mod plan;
 pub mod problem;
 pub mod status;
+pub mod tend;
 pub mod validate;
 
 use std::sync::Arc;
@@ -82,7 +83,10 @@ pub async fn reconcile(object: Arc<DecisionEngine>, context: Arc<Context>) -> Re
     Ok(match result? {
         Next::Gone => Action::await_change(),
         Next::Again => Action::requeue(Duration::from_millis(500)),
-        Next::Done { agents, .. } => Action::requeue(context.notes.due(&name, agents, Instant::now())),
+        Next::Done { agents, again, .. } => {
+            let due = context.notes.due(&name, agents, Instant::now());
+            Action::requeue(again.map_or(due, |again| again.min(due)))
+        }
     })
 }
 
@@ -104,7 +108,7 @@ enum Next {
     /// What was done has to be looked at.
     Again,
     /// Nothing more can be done for now.
-    Done { problem: Option<&'static str>, agents: bool },
+    Done { problem: Option<&'static str>, agents: bool, again: Option<Duration> },
 }
 
 async fn round(name: &EngineName, context: &Context) -> Result<Next, Error> {
@@ -114,17 +118,21 @@ async fn round(name: &EngineName, context: &Context) -> Result<Next, Error> {
         context.forget(name);
         return Ok(Next::Gone);
     };
-    let (plan, applied) = match validate::validate(&fetched.object) {
+    let mut tended = tend::Tended::default();
+    let (mut plan, applied) = match validate::validate(&fetched.object) {
         Ok(engine) => {
             let plan = plan::plan(&engine, &fetched);
-            let applied = apply::apply(&engine, &plan, &fetched.pods, context).await;
+            let mut applied = apply::apply(&engine, &plan, &fetched.pods, context).await;
+            tended = tend::tend(&engine, &fetched, context).await;
+            applied.problems.append(&mut tended.problems);
             (plan, applied)
         }
         Err(problem) => (refused(&fetched, problem), apply::Applied::default()),
     };
+    plan.alerts.append(&mut tended.alerts);
     let problems = [plan.problems.as_slice(), &applied.problems].concat();
     let waiting = applied.look_again.then_some("topics are being made").or(plan.waiting);
-    let outcome = Outcome { plan, applied, problems, waiting };
+    let outcome = Outcome { plan, applied, tended, problems, waiting };
     write(name, &fetched, &outcome, context).await?;
     Ok(outcome.next(&fetched, name, context))
 }
@@ -132,6 +140,7 @@ async fn round(name: &EngineName, context: &Context) -> Result<Next, Error> {
 struct Outcome {
     plan: Plan,
     applied: apply::Applied,
+    tended: tend::Tended,
     problems: Vec<Problem>,
     waiting: Option<&'static str>,
 }
@@ -145,7 +154,8 @@ impl Outcome {
             context.notes.unsettled(name, Instant::now());
         }
         let problem = self.problems.first().map(|problem| problem.reason);
-        Next::Done { problem, agents: plan::agents(&fetched.pods).next().is_some() }
+        let agents = plan::agents(&fetched.pods).next().is_some();
+        Next::Done { problem, agents, again: self.tended.again }
     }
 }
 
@@ -187,6 +197,7 @@ async fn write(
     }
     let mut notes = if passing { vec![] } else { explain::changes(&fetched.object, previous, &status) };
     notes.extend(explain::deeds(&fetched.object, outcome.applied.told.clone()));
+    notes.extend(outcome.tended.notes.clone());
     notes.extend(explain::pods(&fetched.pods, &fetched.view, now));
     context.events.tell(notes).await;
     Ok(())

@@ -14,11 +14,13 @@
 //! In order of dependency: [`crds`], [`metrics`], [`health`], [`spec`], [`topics`], [`detector`], [`render`], [`events`],
 //! [`lease`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`].
 
+pub mod care;
 pub mod certs;
 pub mod crds;
 pub mod detector;
 pub mod engine;
 pub mod events;
+pub mod evictor;
 pub mod health;
 pub mod inject;
 pub mod lease;

@@ -1,6 +1,8 @@
 //! What an engine's objects and topics should be: pure, from a validated engine.
 
+pub mod budget;
 pub mod document;
+pub mod isolation;
 pub mod secret;
 pub mod service;
 pub mod topics;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use decree_crds::DecisionEngine;
 use decree_wire::position::EngineName;
 use futures::StreamExt;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::runtime::controller::{self, Controller, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -17,11 +19,14 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::care::pods;
+use crate::certs::Keeper;
 use crate::detector::heartbeats::Heartbeats;
 use crate::engine;
 use crate::engine::context::{Context, Stores};
 use crate::engine::notes::Notes;
 use crate::events::Events;
+use crate::evictor::Evictor;
 use crate::health::{self, Gate, Readiness};
 use crate::lease::{self, Elector};
 use crate::metrics::Metrics;
@@ -124,11 +129,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             engines: engines.clone(),
             pods: watches.pods.0.clone(),
             services: watches.services.0.clone(),
+            budgets: watches.budgets.0.clone(),
+            policies: watches.policies.0.clone(),
         },
         clusters: Arc::new(KafkaClusters::default()),
         heartbeats,
         events: Events::new(client.clone(), pod),
         metrics: metrics.clone(),
+        evictor: Evictor::new(webhook_config.certs.operator_namespace.clone()).await?,
+        installed: webhook_config.sidecar(sidecar_image.clone()),
         notes: Notes::default(),
         leads: leads.clone(),
         cluster: OnceCell::new(),
@@ -144,7 +153,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     });
     tasks.spawn(open_when_seen(stores, watched, stop.clone()));
 
-    let webhook = webhook::run(webhook_config, sidecar_image, client, engines, metrics, gate, stop.clone());
+    let keeper = Keeper::new(client.clone(), webhook_config.certs.clone(), leads, gate);
+    let webhook = webhook::run(webhook_config, sidecar_image, client, engines, metrics, keeper, stop.clone());
     tasks.spawn(async move { ("webhook", webhook.await.map_err(Into::into)) });
 
     supervise(tasks, stop, release).await
@@ -160,11 +170,26 @@ async fn control(
     let heard = ReceiverStream::new(changed).map(|name| ObjectRef::new(&name.name).within(&name.namespace));
     let (engines, stream) = watches.engines;
     // While another leads, what is seen fills the stores; when this one does, all is looked at.
-    let leads = context.leads.clone();
+    let (leads, stores) = (context.leads.clone(), context.stores.clone());
     let begun = futures::stream::once(async move { leads.begun().await });
     let controller = Controller::for_stream(stream, engines.clone())
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-        .owns_stream(watches.services.1)
+        .watches_stream(
+            watches.services.1,
+            watches::touched(stores.clone(), "Bypassed", crate::care::bypass::selects),
+        )
+        .watches_stream(
+            watches.budgets.1,
+            watches::touched(stores.clone(), "OtherDisruptionBudget", |budget: &PodDisruptionBudget, pod| {
+                pods::selects(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()), pod)
+            }),
+        )
+        .watches_stream(
+            watches.policies.1,
+            watches::touched(stores, "IsolationMissing", |policy: &NetworkPolicy, pod| {
+                pods::selects(policy.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref()), pod)
+            }),
+        )
         .watches_stream(watches.pods.1, watches::engine_of)
         .reconcile_on(heard)
         .reconcile_all_on(begun)

@@ -46,6 +46,13 @@ pub trait Topics: Send + Sync + fmt::Debug {
     /// Appends a settings entry, and answers when it is ordered and durable. After an error it may be in the log
     /// nevertheless: scan before appending again.
     async fn append_settings(&self, name: &str, settings: &Settings) -> Result<(), Error>;
+
+    /// The consumer groups whose names begin so. SHOULD ask the brokers at most every few minutes, whoever asks.
+    async fn groups(&self, prefix: &str) -> Result<Vec<String>, Error>;
+
+    /// Deletes consumer groups. MUST leave those that have members, and MUST NOT fail for them nor for those that are
+    /// gone.
+    async fn delete_groups(&self, groups: &[String]) -> Result<(), Error>;
 }
 
 /// A topic as the cluster knows it.
@@ -109,6 +116,9 @@ pub enum Error {
     /// It was deleted and made again.
     #[error("topic {0} was deleted and made again")]
     Replaced(String),
+    /// A consumer group has members.
+    #[error("consumer group {0} has members")]
+    InUse(String),
     /// The cluster will never do this.
     #[error("{0}")]
     Invalid(String),
@@ -127,6 +137,7 @@ impl Error {
             | Self::Exists(_)
             | Self::Missing(_)
             | Self::Replaced(_)
+            | Self::InUse(_)
             | Self::Failed(_) => true,
             Self::Invalid(_) => false,
         }
@@ -139,6 +150,7 @@ impl Error {
             Self::Unreachable(_) => "KafkaUnreachable",
             Self::Unauthorized(_) => "KafkaUnauthorized",
             Self::Exists(_) | Self::Missing(_) | Self::Replaced(_) => "TopicChanging",
+            Self::InUse(_) => "GroupInUse",
             Self::Invalid(_) => "KafkaRefuses",
             Self::Failed(_) => "KafkaError",
         }

@@ -22,7 +22,6 @@ use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::certs::{self, Keeper};
-use crate::health::Gate;
 use crate::inject::sidecar::Sidecar;
 use crate::metrics::Metrics;
 use engines::Cached;
@@ -56,7 +55,9 @@ fn resources(text: &str) -> Result<ResourceRequirements, serde_json::Error> {
 }
 
 impl Config {
-    fn sidecar(&self, image: String) -> Sidecar {
+    /// What is injected where an engine says nothing else.
+    #[must_use]
+    pub fn sidecar(&self, image: String) -> Sidecar {
         let chosen = Sidecar::new(image);
         Sidecar {
             pull_policy: self.sidecar_pull_policy.clone(),
@@ -82,7 +83,7 @@ pub enum Error {
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until `stop`. `gate` opens when the API server can use the webhook; `engines` is filled by somebody else.
+/// Serves until `stop`, with the certificates that `keeper` keeps; `engines` is filled by somebody else.
 ///
 /// # Errors
 /// If the address can't be listened on.
@@ -92,16 +93,15 @@ pub async fn run(
     client: Client,
     engines: Store<DecisionEngine>,
     metrics: Metrics,
-    gate: Gate,
+    keeper: Keeper,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let address = config.webhook_address;
     let listener = listen(address).map_err(|source| Error::Listen { address, source })?;
     let sidecar = config.sidecar(sidecar_image);
-    let keeper = Keeper::new(client.clone(), config.certs);
     let Some(serving) = keeper.begin(&stop).await else { return Ok(()) };
     let reviewer = Reviewer::new(Arc::new(Cached::new(engines, client)), sidecar, metrics);
-    let keeping = keeper.run(serving.clone(), gate, stop.clone());
+    let keeping = keeper.run(serving.clone(), stop.clone());
     let served = serve(listener, serving, reviewer.routes(), stop);
     tokio::pin!(served);
     tokio::select! {

@@ -56,6 +56,10 @@ fn default_suspect_after() -> i32 {
 
 impl Default for FailureDetection {
     fn default() -> Self {
-        Self { heartbeat: default_heartbeat(), suspect_after: default_suspect_after(), restart: Restart::default() }
+        Self {
+            heartbeat: default_heartbeat(),
+            suspect_after: default_suspect_after(),
+            restart: Restart::default(),
+        }
     }
 }

@@ -54,7 +54,7 @@ pub async fn apply(engine: &Engine, plan: &Plan, pods: &[Arc<Pod>], context: &Co
                 written(&mut applied, put(&engine.name, service.as_ref(), context).await);
             }
             Action::DeleteService { name, uid } => {
-                written(&mut applied, delete_service(&engine.name, name, uid, context).await);
+                written(&mut applied, delete::<Service>(&engine.name, name, uid, context).await);
             }
             action if kafka.is_ok() => kafka = topic(engine, action, context, &mut applied).await,
             _ => {} // Kafka failed a moment ago
@@ -108,7 +108,11 @@ async fn topic(
     Ok(())
 }
 
-async fn put<K>(engine: &EngineName, object: &K, context: &Context) -> Result<(), String>
+/// Writes an object.
+///
+/// # Errors
+/// If the API server does not take it.
+pub(super) async fn put<K>(engine: &EngineName, object: &K, context: &Context) -> Result<(), String>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -124,12 +128,27 @@ where
     limited(request).await.map_err(|error| format!("write {} {name}: {error}", K::kind(&())))
 }
 
-async fn delete_service(engine: &EngineName, name: &str, uid: &str, context: &Context) -> Result<(), String> {
-    let api = Api::<Service>::namespaced(context.client.clone(), &engine.namespace);
+/// Deletes this object and no other of its name. One that is gone is no error.
+///
+/// # Errors
+/// If the API server does not do it.
+pub(super) async fn delete<K>(
+    engine: &EngineName,
+    name: &str,
+    uid: &str,
+    context: &Context,
+) -> Result<(), String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(context.client.clone(), &engine.namespace);
     let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
     match limited(async { api.delete(name, &parameters).await }).await {
-        Err(error) if !error.is_gone() => Err(format!("delete Service {name}: {error}")),
+        Err(error) if !error.is_gone() => Err(format!("delete {} {name}: {error}", K::kind(&()))),
         Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use decree_crds::DecisionEngine;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::runtime::reflector::{Lookup, Store};
 use tokio::sync::OnceCell;
@@ -14,6 +16,8 @@ use tokio::sync::OnceCell;
 use super::notes::Notes;
 use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
+use crate::evictor::Evictor;
+use crate::inject::sidecar::Sidecar;
 use crate::lease::Leads;
 use crate::metrics::Metrics;
 use crate::topics::Clusters;
@@ -35,6 +39,10 @@ pub struct Context {
     pub events: Events,
     /// What is counted.
     pub metrics: Metrics,
+    /// Evictions.
+    pub evictor: Evictor,
+    /// The sidecar that the operator was installed with.
+    pub installed: Sidecar,
     /// Whether this operator is the one that acts.
     pub leads: Leads,
     /// What is remembered of each engine.
@@ -50,8 +58,12 @@ pub struct Stores {
     pub engines: Store<DecisionEngine>,
     /// Pods with the engine label.
     pub pods: Store<Pod>,
-    /// Services that Decree made.
+    /// Services, of those that are not Decree's where they lead.
     pub services: Store<Service>,
+    /// PodDisruptionBudgets, of those that are not Decree's what they select.
+    pub budgets: Store<PodDisruptionBudget>,
+    /// NetworkPolicies, of those that are not Decree's what they select.
+    pub policies: Store<NetworkPolicy>,
 }
 
 impl std::fmt::Debug for Context {
@@ -69,9 +81,10 @@ impl std::fmt::Debug for Stores {
 impl Stores {
     /// Waits until each watch has seen all that there is; false if one ended.
     pub async fn seen(&self) -> bool {
-        let Self { engines, pods, services } = self;
-        let (engines, pods, services) = futures::join!(seen(engines), seen(pods), seen(services));
-        engines && pods && services
+        let Self { engines, pods, services, budgets, policies } = self;
+        let (engines, pods, services, budgets, policies) =
+            futures::join!(seen(engines), seen(pods), seen(services), seen(budgets), seen(policies));
+        engines && pods && services && budgets && policies
     }
 }
 

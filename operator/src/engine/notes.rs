@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use decree_wire::position::EngineName;
 
+use crate::care::memory::Memory;
 use crate::topics::{self, Scan, Topic, Topics};
 
 /// A provisioned engine's topics are looked at so often.
@@ -35,6 +36,8 @@ pub type Answer = Result<Found, topics::Error>;
 #[derive(Debug, Default)]
 pub struct Notes {
     engines: Mutex<HashMap<EngineName, Engine>>,
+    /// Apart from the others: what was evicted lately, another generation of the spec doesn't undo.
+    care: Mutex<HashMap<EngineName, Memory>>,
 }
 
 #[derive(Debug, Default)]
@@ -131,9 +134,21 @@ impl Notes {
         }
     }
 
+    /// What is remembered of the engine's evictions.
+    pub fn care<T>(&self, name: &EngineName, with: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut care = self.care.lock().unwrap_or_else(PoisonError::into_inner);
+        with(care.entry(name.clone()).or_default())
+    }
+
+    /// The cluster that was asked last.
+    pub fn cluster(&self, name: &EngineName) -> Option<Arc<dyn Topics>> {
+        self.engines().get(name)?.cluster.clone()
+    }
+
     /// The engine is gone.
     pub fn forget(&self, name: &EngineName) {
         self.engines().remove(name);
+        self.care.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     fn engines(&self) -> MutexGuard<'_, HashMap<EngineName, Engine>> {

@@ -1,17 +1,23 @@
 //! The watches: what is kept in memory, how little of it, and what sets off a reconcile.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
 use decree_crds::{DecisionEngine, labels};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Container, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+
+use crate::care::guard;
+use crate::engine::context::Stores;
 
 /// Below the 240 s after which idle load balancers cut a watch.
 const WATCH_SECONDS: u32 = 200;
@@ -23,12 +29,13 @@ pub(super) struct Watches {
     pub(super) engines: Watch<DecisionEngine>,
     pub(super) pods: Watch<Pod>,
     pub(super) services: Watch<Service>,
+    pub(super) budgets: Watch<PodDisruptionBudget>,
+    pub(super) policies: Watch<NetworkPolicy>,
 }
 
 /// Watches that begin when they are polled.
 pub(super) fn begin(client: &Client, namespace: Option<&str>) -> Watches {
     let every = || watcher::Config::default().timeout(WATCH_SECONDS);
-    let ours = format!("{}={}", labels::MANAGED_BY, labels::FIELD_MANAGER);
     let (engines, stream) = watch::<DecisionEngine>(client, namespace, every(), |_| {});
     // Our own status changes neither.
     let changed = predicates::generation.combine(predicates::annotations);
@@ -36,7 +43,32 @@ pub(super) fn begin(client: &Client, namespace: Option<&str>) -> Watches {
     Watches {
         engines: (engines, stream),
         pods: watch(client, namespace, every().labels(labels::ENGINE), slim),
-        services: watch(client, namespace, every().labels(&ours), |_| {}),
+        services: watch(
+            client,
+            namespace,
+            every(),
+            foreign(|service: &mut Service| {
+                let Some(spec) = service.spec.take() else { return };
+                let kept = service.spec.insert(Default::default());
+                (kept.selector, kept.ports) = (spec.selector, spec.ports);
+                service.status = None;
+            }),
+        ),
+        budgets: watch(
+            client,
+            namespace,
+            every(),
+            foreign(|budget: &mut PodDisruptionBudget| budget.status = None),
+        ),
+        policies: watch(
+            client,
+            namespace,
+            every(),
+            foreign(|policy: &mut NetworkPolicy| {
+                let Some(spec) = &mut policy.spec else { return };
+                (spec.ingress, spec.egress) = (None, None);
+            }),
+        ),
     }
 }
 
@@ -79,15 +111,28 @@ fn logged<K: Send>(
     })
 }
 
-/// Of a pod: its name, labels, state, and which containers it has.
+/// What is somebody else's is kept with less in it.
+fn foreign<K: Resource>(slim: impl Fn(&mut K)) -> impl FnMut(&mut K) {
+    move |object| {
+        if guard::engine_of(object.meta()).is_none() {
+            object.annotations_mut().clear();
+            slim(object);
+        }
+    }
+}
+
+/// Of a pod: its name, labels, owner and state, what the injection did, and which containers it has with which ports.
 fn slim(pod: &mut Pod) {
-    pod.annotations_mut().clear();
+    pod.annotations_mut().retain(|key, _| key == labels::STATUS);
     if let Some(spec) = pod.spec.take() {
+        let slim = |container: Container| Container {
+            name: container.name,
+            ports: container.ports,
+            ..Container::default()
+        };
         let kept = pod.spec.insert(Default::default());
-        let names = spec.init_containers.unwrap_or_default().into_iter().map(|container| container.name);
-        kept.init_containers = Some(
-            names.map(|name| k8s_openapi::api::core::v1::Container { name, ..Default::default() }).collect(),
-        );
+        kept.containers = spec.containers.into_iter().map(slim).collect();
+        kept.init_containers = Some(spec.init_containers.into_iter().flatten().map(slim).collect());
     }
 }
 
@@ -95,4 +140,31 @@ fn slim(pod: &mut Pod) {
 pub(super) fn engine_of(pod: Pod) -> Option<ObjectRef<DecisionEngine>> {
     let engine = pod.labels().get(labels::ENGINE)?;
     Some(ObjectRef::new(engine).within(&pod.namespace()?))
+}
+
+/// Which engines something is about: the one that it was made for; or, where it is somebody else's, those whose pods it
+/// selects, and those of its namespace that name such a one in a condition.
+pub(super) fn touched<K: Resource>(
+    stores: Stores,
+    condition: &'static str,
+    selects: impl Fn(&K, &Pod) -> bool,
+) -> impl Fn(K) -> Vec<ObjectRef<DecisionEngine>> {
+    move |object| {
+        let Some(namespace) = object.namespace() else { return vec![] };
+        let within = |name: &String| ObjectRef::new(name).within(&namespace);
+        if let Some(engine) = guard::engine_of(object.meta()) {
+            return vec![within(engine)];
+        }
+        let pods = stores.pods.state_filter(|pod| {
+            pod.metadata.namespace.as_deref() == Some(&namespace) && selects(&object, pod)
+        });
+        let engines = stores.engines.state_filter(|engine| {
+            engine.metadata.namespace.as_deref() == Some(&namespace)
+                && engine.status.iter().flat_map(|status| &status.conditions).any(|c| c.type_ == condition)
+        });
+        let selected = pods.iter().filter_map(|pod| pod.labels().get(labels::ENGINE).cloned());
+        let names: BTreeSet<String> =
+            selected.chain(engines.iter().map(|engine| engine.name_any())).collect();
+        names.iter().map(within).collect()
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use decree_crds::labels;
 use decree_kafka::{
     Admin, Connection, Header, NewRecord, Producer, ProducerSettings, Reader, ReaderSettings,
 };
@@ -27,6 +28,8 @@ const UNREACHABLE_FOR: Duration = Duration::from_secs(2);
 const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 /// One look for a settings entry ends after this.
 const SCAN_LIMIT: Duration = Duration::from_secs(4);
+/// The list of consumer groups is good for so long: all engines of a cluster ask for it.
+const GROUPS_FOR: Duration = Duration::from_secs(240);
 /// How much is fetched ahead in a scan, and how much is looked at in one go.
 const SCAN_KBYTES: u32 = 1024;
 const SCAN_RECORDS: usize = 500;
@@ -58,6 +61,8 @@ pub struct KafkaTopics {
     connection: Connection,
     admin: Admin,
     unreachable: Mutex<Option<(Instant, Error)>>,
+    /// Decree's own consumer groups, as they were listed last.
+    groups: tokio::sync::Mutex<Option<(Instant, Vec<String>)>>,
 }
 
 impl KafkaTopics {
@@ -68,7 +73,7 @@ impl KafkaTopics {
     pub fn open(servers: &[String]) -> Result<Self, Error> {
         let connection = Connection::plain(servers.iter().cloned(), CLIENT);
         let admin = Admin::open(&connection, REQUEST_LIMIT)?;
-        Ok(Self { connection, admin, unreachable: Mutex::default() })
+        Ok(Self { connection, admin, unreachable: Mutex::default(), groups: tokio::sync::Mutex::default() })
     }
 
     /// Runs `call`, unless the cluster was found unreachable a moment ago.
@@ -199,6 +204,32 @@ impl Topics for KafkaTopics {
         self.ask(producer.send(name, &NewRecord { value, headers, ..NewRecord::default() })).await?;
         Ok(())
     }
+
+    async fn groups(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        // Asked for by one at a time: the others find the answer.
+        let mut known = self.groups.lock().await;
+        if known.as_ref().is_none_or(|(since, _)| since.elapsed() >= GROUPS_FOR) {
+            let mut listed = self.ask(self.admin.groups()).await?;
+            listed.retain(|group| group.starts_with(labels::CONSUMER_GROUPS));
+            *known = Some((Instant::now(), listed));
+        }
+        let listed = known.iter().flat_map(|(_, listed)| listed);
+        Ok(listed.filter(|group| group.starts_with(prefix)).cloned().collect())
+    }
+
+    async fn delete_groups(&self, groups: &[String]) -> Result<(), Error> {
+        for group in groups {
+            match self.ask(self.admin.delete_group(group)).await {
+                Ok(()) => {
+                    let mut known = self.groups.lock().await;
+                    known.iter_mut().for_each(|(_, listed)| listed.retain(|kept| kept != group));
+                }
+                Err(Error::InUse(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl From<decree_kafka::Error> for Error {
@@ -212,13 +243,13 @@ impl From<decree_kafka::Error> for Error {
             Kafka::TopicMissing { topic, .. } => Self::Missing(topic),
             Kafka::TopicExists { topic, .. } => Self::Exists(topic),
             Kafka::TopicReplaced { topic, .. } => Self::Replaced(topic),
+            Kafka::GroupInUse { group } => Self::InUse(group),
             Kafka::Invalid { .. } | Kafka::TooLarge { .. } => Self::Invalid(text),
             Kafka::OutOfRange { .. }
             | Kafka::Truncated { .. }
             | Kafka::QueueFull { .. }
             | Kafka::NotDelivered { .. }
             | Kafka::DeliveryUnknown { .. }
-            | Kafka::GroupInUse { .. }
             | Kafka::Failed { .. } => Self::Failed(text),
         }
     }

@@ -19,6 +19,8 @@ struct State {
     made: u64,
     away: bool,
     topics: BTreeMap<String, (Topic, Vec<Option<Settings>>)>,
+    /// Whether it has members.
+    groups: BTreeMap<String, bool>,
 }
 
 impl MemoryTopics {
@@ -37,6 +39,11 @@ impl MemoryTopics {
         if let Some((_, records)) = self.state().topics.get_mut(name) {
             records.push(None);
         }
+    }
+
+    /// Somebody commits, as a member of the group or not.
+    pub fn commit(&self, group: &str, member: bool) {
+        self.state().groups.insert(group.to_owned(), member);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,6 +107,16 @@ impl Topics for MemoryTopics {
         found(&mut state, name)?.1.push(Some(settings.clone()));
         Ok(())
     }
+
+    async fn groups(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let state = self.answering()?;
+        Ok(state.groups.keys().filter(|group| group.starts_with(prefix)).cloned().collect())
+    }
+
+    async fn delete_groups(&self, groups: &[String]) -> Result<(), Error> {
+        self.answering()?.groups.retain(|group, member| *member || !groups.contains(group));
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +127,17 @@ mod tests {
     #[tokio::test]
     async fn passes_the_suite() {
         suite::all(&MemoryTopics::default(), "suite").await;
+    }
+
+    #[tokio::test]
+    async fn groups_with_members_stay() {
+        let topics = MemoryTopics::default();
+        topics.commit("decree.a.b.gone", false);
+        topics.commit("decree.a.b.busy", true);
+        let groups = topics.groups("decree.a.b.").await.unwrap();
+        assert_eq!(groups.len(), 2);
+        topics.delete_groups(&groups).await.unwrap();
+        assert_eq!(topics.groups("").await.unwrap(), ["decree.a.b.busy"]);
     }
 
     #[tokio::test]

@@ -12,6 +12,6 @@ mod topics;
 pub(crate) use cluster::brokers;
 pub(crate) use config::{set_topic_config, topic_config};
 pub(crate) use consume::{Event, EventQueue, message_status, poll_main, watermarks};
-pub(crate) use groups::committed;
+pub(crate) use groups::{committed, groups};
 pub(crate) use refusal::Refusal;
-pub(crate) use topics::{create_topic, describe_topic};
+pub(crate) use topics::{create_topic, describe_topic, is_taken};

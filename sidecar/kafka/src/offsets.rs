@@ -52,6 +52,13 @@ impl Admin {
         Ok(element.offset().to_raw().unwrap_or(position))
     }
 
+    /// The names of all groups that these credentials may see, with members or without.
+    pub async fn groups(&self) -> Result<Vec<String>> {
+        let attempt = self.attempt("list the consumer groups".into(), "");
+        let answer = native::groups(self.client(), self.limit()).await;
+        self.answered(&attempt, answer)
+    }
+
     /// Deletes a group that has no members; one that does not exist is no error.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
         let attempt = self.attempt(format!("delete group {group}"), "");

@@ -1,4 +1,4 @@
-//! What a consumer group has committed, without being in it.
+//! Which consumer groups there are, and what one has committed, without being in it.
 
 use std::ffi::CString;
 use std::time::Duration;
@@ -12,6 +12,40 @@ use super::call::{Answer, Call};
 use super::refusal::{Refusal, text};
 use crate::PARTITION;
 use crate::client::Context;
+
+/// The names of all groups that may be seen.
+pub(crate) async fn groups(client: &Client<Context>, limit: Duration) -> Result<Vec<String>, Refusal> {
+    let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS;
+    let call = Call::begin(client, operation, limit, |client, options, queue| {
+        // SAFETY: all three live through the call; the request copies the options.
+        unsafe { c::rd_kafka_ListConsumerGroups(client, options, queue) }
+    });
+    names(&call.answer().await?)
+}
+
+fn names(answer: &Answer) -> Result<Vec<String>, Refusal> {
+    // SAFETY: everything read here belongs to the answer, which outlives this function; each pointer is checked, each
+    // array is as long as librdkafka says.
+    unsafe {
+        let result = c::rd_kafka_event_ListConsumerGroups_result(answer.as_ptr());
+        if result.is_null() {
+            return Err(Refusal::new(Code::Fail, "not an answer to list groups"));
+        }
+        let mut count = 0;
+        let errors = c::rd_kafka_ListConsumerGroups_result_errors(result, &mut count);
+        if count > 0 && !errors.is_null() {
+            let code = Code::from(c::rd_kafka_error_code(*errors));
+            return Err(Refusal::new(code, text(c::rd_kafka_error_string(*errors))));
+        }
+        let mut count = 0;
+        let listed = c::rd_kafka_ListConsumerGroups_result_valid(result, &mut count);
+        if listed.is_null() {
+            return Ok(vec![]);
+        }
+        let listed = std::slice::from_raw_parts(listed, count);
+        Ok(listed.iter().map(|group| text(c::rd_kafka_ConsumerGroupListing_group_id(*group))).collect())
+    }
+}
 
 /// The next position that `group` committed for partition 0 of `topic`, if it ever did.
 pub(crate) async fn committed(

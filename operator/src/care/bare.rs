@@ -1,0 +1,87 @@
+//! Labelled pods without a sidecar: they were made while the webhook was away, or got the label afterwards. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::memory::Memory;
+use super::pods;
+
+/// Pods that say that they are agents and aren't.
+pub fn bare(all: &[Arc<Pod>]) -> impl Iterator<Item = &Pod> {
+    all.iter()
+        .map(AsRef::as_ref)
+        .filter(|pod| !pods::is_ending(pod) && !pods::has_ended(pod) && !pods::is_injected(pod))
+}
+
+/// Those that may be evicted once it is shown that injection works: each owner's first one, and a further one only when
+/// a pod that the owner made since then has its sidecar. An owner whose pods stay bare is thus tried once.
+pub fn replaceable<'a>(all: &'a [Arc<Pod>], memory: &Memory) -> Vec<&'a Pod> {
+    let hopeful = |pod: &&Pod| {
+        let Some(owner) = pods::owner(pod) else { return false };
+        let Some(since) = memory.bare_evicted(&owner.uid) else { return true };
+        all.iter().any(|other| {
+            let of_owner = pods::owner(other).is_some_and(|of| of.uid == owner.uid);
+            let made_since = other.creation_timestamp().is_some_and(|made| made.0 >= since);
+            of_owner && made_since && pods::is_ready(other)
+        })
+    };
+    bare(all).filter(hopeful).collect()
+}
+
+/// The pod as its owner would make it: without what only one that runs has.
+#[must_use]
+pub fn stripped(pod: &Pod) -> Pod {
+    let mut stripped = Pod { status: None, ..pod.clone() };
+    stripped.metadata.uid = None;
+    stripped.metadata.resource_version = None;
+    if let Some(spec) = &mut stripped.spec {
+        spec.node_name = None;
+    }
+    stripped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::super::pods::example;
+    use super::*;
+
+    fn pod(name: &str, injected: bool, second: i64) -> Arc<Pod> {
+        let mut pod = example(name, true);
+        pod.metadata.creation_timestamp = Some(Time(Timestamp::from_second(second).unwrap()));
+        if !injected {
+            pod.spec.as_mut().unwrap().init_containers = None;
+        }
+        Arc::new(pod)
+    }
+
+    fn names(pods: &[&Pod]) -> Vec<String> {
+        pods.iter().map(|pod| pod.name_any()).collect()
+    }
+
+    #[test]
+    fn an_owner_is_tried_once_and_again_when_that_helped() {
+        let mut memory = Memory::default();
+        let all = [pod("a", false, 1), pod("b", false, 1), pod("c", true, 1)];
+        assert_eq!(bare(&all).count(), 2);
+        assert_eq!(names(&replaceable(&all, &memory)), ["a", "b"]);
+        memory.evicted("uid-a", "owner", true, Instant::now(), Timestamp::from_second(5).unwrap());
+        let in_vain = [pod("d", false, 6), pod("b", false, 1), pod("c", true, 1)];
+        assert!(replaceable(&in_vain, &memory).is_empty());
+        let helped = [pod("d", true, 6), pod("b", false, 1)];
+        assert_eq!(names(&replaceable(&helped, &memory)), ["b"]);
+    }
+
+    #[test]
+    fn a_pod_that_nobody_owns_stays() {
+        let mut lone = pod("a", false, 1).as_ref().clone();
+        lone.metadata.owner_references = None;
+        assert!(replaceable(&[Arc::new(lone)], &Memory::default()).is_empty());
+    }
+}

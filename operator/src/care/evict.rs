@@ -1,0 +1,294 @@
+//! Which pod is evicted next, if any, and why each other one that should be still waits. Pure: `now` is an argument.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use decree_wire::heartbeat::{CallsFor, Heartbeat};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::memory::Memory;
+use super::pods;
+use crate::detector::suspect::{Liveness, View};
+use crate::spec::{Class, Engine};
+
+/// Why a pod has to be made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// In words for a person.
+    pub why: String,
+    /// It has no sidecar.
+    pub bare: bool,
+}
+
+/// A pod that may be evicted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// Its name.
+    pub pod: String,
+    /// Its uid: this one and no other of that name.
+    pub uid: String,
+    /// Its controller's uid.
+    pub owner: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// A pod that waits for its eviction, or can't have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Its name.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+    /// Why it has to be evicted.
+    pub cause: Cause,
+    /// What stands in the way; none where it is its turn.
+    pub hindrance: Option<String>,
+}
+
+/// What to do about an engine's pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// One step: all is looked at anew after it.
+    pub next: Option<Eviction>,
+    /// All that should be evicted.
+    pub outstanding: Vec<Outstanding>,
+    /// When a back-off ends.
+    pub again: Option<Duration>,
+}
+
+/// Agents that say that only a new pod helps them, by uid. Only who is heard now counts: what somebody said before it
+/// fell silent may have passed.
+#[must_use]
+pub fn called(view: &View) -> BTreeMap<String, Cause> {
+    let live = view.agents.iter().filter(|(_, agent)| agent.liveness == Liveness::Live);
+    live.filter_map(|(uid, agent)| Some((uid.clone(), cause(agent.heartbeat.as_ref()?)?))).collect()
+}
+
+fn cause(heartbeat: &Heartbeat) -> Option<Cause> {
+    match heartbeat.calls_for? {
+        CallsFor::ContainerRestart => None,
+        CallsFor::Eviction => {
+            let trouble = heartbeat.troubles.first();
+            let why = trouble.map_or_else(
+                || "its application's state is not known".to_owned(),
+                |trouble| format!("{}: {}", trouble.reason, trouble.message),
+            );
+            Some(Cause { why, bare: false })
+        }
+    }
+}
+
+/// Decides; `causes` are by pods' uids.
+#[must_use]
+pub fn decide(
+    engine: &Engine,
+    all: &[Arc<Pod>],
+    causes: &BTreeMap<String, Cause>,
+    memory: &Memory,
+    now: Instant,
+) -> Decision {
+    let mut decision = Decision::default();
+    for class in &engine.classes {
+        let of_class = all.iter().map(AsRef::as_ref).filter(|pod| {
+            !pods::has_ended(pod) && pods::class(pod, engine).is_some_and(|of| of.name == class.name)
+        });
+        let of_class: Vec<&Pod> = of_class.collect();
+        decide_class(engine, class, &of_class, causes, memory, now, &mut decision);
+    }
+    decision
+}
+
+fn decide_class(
+    engine: &Engine,
+    class: &Class,
+    all: &[&Pod],
+    causes: &BTreeMap<String, Cause>,
+    memory: &Memory,
+    now: Instant,
+    decision: &mut Decision,
+) {
+    let calls = |pod: &Pod| causes.get(&uid(pod)).filter(|_| !pods::is_ending(pod));
+    let going = |pod: &Pod| pods::is_ending(pod) || memory.was_evicted(&uid(pod), now);
+    // A pod without a sidecar never was an agent: that it is away, nobody misses.
+    let missed =
+        |pod: &&&Pod| going(pod) || (calls(pod).is_none() && pods::is_injected(pod) && !pods::is_ready(pod));
+    let missed: Vec<&str> =
+        all.iter().filter(missed).filter_map(|pod| pod.metadata.name.as_deref()).collect();
+    let full = (missed.len() >= engine.max_unavailable).then(|| {
+        format!(
+            "waits until more agents of class {} are ready, since no more than {} may be away at once \
+             (spec.failureDetection.restart.maxUnavailable) and these are: {}",
+            class.name,
+            engine.max_unavailable,
+            pods::named(missed.iter().copied())
+        )
+    });
+    let mut calling: Vec<&Pod> =
+        all.iter().copied().filter(|pod| calls(pod).is_some() && !going(pod)).collect();
+    // Agents first: what has no sidecar does not hold up the log.
+    calling.sort_by_key(|pod| (calls(pod).is_some_and(|cause| cause.bare), pod.name_any()));
+    for pod in calling {
+        let Some(cause) = calls(pod).cloned() else { continue };
+        let (uid, name) = (uid(pod), pod.name_any());
+        let hindrance = match hindrance(pod, &uid, memory, now) {
+            Err(Hindrance { why, again }) => {
+                decision.again = [decision.again, again].into_iter().flatten().min();
+                Some(why)
+            }
+            Ok(owner) => match &full {
+                Some(full) => Some(full.clone()),
+                None if decision.next.is_some() => Some("waits for another one's turn to end".to_owned()),
+                None => {
+                    let (pod, uid, cause) = (name.clone(), uid.clone(), cause.clone());
+                    decision.next = Some(Eviction { pod, uid, owner, cause });
+                    None
+                }
+            },
+        };
+        decision.outstanding.push(Outstanding { pod: name, uid, cause, hindrance });
+    }
+}
+
+struct Hindrance {
+    why: String,
+    again: Option<Duration>,
+}
+
+/// What stands in the way of this pod alone; else its owner.
+fn hindrance(pod: &Pod, uid: &str, memory: &Memory, now: Instant) -> Result<String, Hindrance> {
+    let Some(owner) = pods::owner(pod) else {
+        let why = "no controller owns it, so nobody would make it anew: delete it, and create it again";
+        return Err(Hindrance { why: why.to_owned(), again: None });
+    };
+    if let Some((Some(left), why)) = memory.refusal(uid, now) {
+        return Err(Hindrance { why: why.to_owned(), again: Some(left) });
+    }
+    if let Some(left) = memory.left(&owner.uid, now) {
+        let why = format!("waits because another pod of {} {} was evicted lately", owner.kind, owner.name);
+        return Err(Hindrance { why, again: Some(left) });
+    }
+    Ok(owner.uid.clone())
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.uid().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::super::pods::example;
+    use super::*;
+    use crate::spec::example as engine;
+
+    fn causes(names: &[&str]) -> BTreeMap<String, Cause> {
+        let cause = Cause { why: "InDoubt: x".into(), bare: false };
+        names.iter().map(|name| (format!("uid-{name}"), cause.clone())).collect()
+    }
+
+    fn pods_(pods: Vec<Pod>) -> Vec<Arc<Pod>> {
+        pods.into_iter().map(Arc::new).collect()
+    }
+
+    fn waits(decision: &Decision) -> Vec<(&str, &str)> {
+        let waits = decision.outstanding.iter();
+        waits.map(|out| (out.pod.as_str(), out.hindrance.as_deref().unwrap_or("its turn"))).collect()
+    }
+
+    #[test]
+    fn one_at_a_time_and_the_next_when_its_successor_is_ready() {
+        let (engine, now, mut memory) = (engine(), Instant::now(), Memory::default());
+        let calling = pods_(vec![example("a", false), example("b", false), example("c", true)]);
+        let first = decide(&engine, &calling, &causes(&["a", "b"]), &memory, now);
+        assert_eq!(first.next.as_ref().unwrap().pod, "a");
+        assert_eq!(waits(&first)[1].1, "waits for another one's turn to end");
+
+        // The watch does not show it yet: nothing happens twice.
+        memory.evicted("uid-a", "owner", false, now, Timestamp::UNIX_EPOCH);
+        let stale = decide(&engine, &calling, &causes(&["a", "b"]), &memory, now);
+        assert_eq!(stale.next, None);
+        assert_eq!(stale.outstanding.len(), 1, "what is going no longer waits");
+
+        // The back-off is over, the successor is not ready.
+        let later = now + Duration::from_secs(60);
+        let replaced = pods_(vec![example("d", false), example("b", false), example("c", true)]);
+        let starting = decide(&engine, &replaced, &causes(&["b"]), &memory, later);
+        assert_eq!(starting.next, None);
+        assert!(waits(&starting)[0].1.contains("these are: d"), "{starting:?}");
+        let replaced = pods_(vec![example("d", true), example("b", false), example("c", true)]);
+        let soon = decide(&engine, &replaced, &causes(&["b"]), &memory, now + Duration::from_secs(1));
+        assert_eq!(soon.again, Some(Duration::from_secs(9)));
+        assert_eq!(soon.next, None, "the back-off of the owner is not over");
+        let second = decide(&engine, &replaced, &causes(&["b"]), &memory, later);
+        assert_eq!(second.next.unwrap().pod, "b");
+    }
+
+    #[test]
+    fn a_budget_of_two_lets_one_go_beside_one_that_is_away() {
+        let mut engine = engine();
+        let pods = pods_(vec![example("a", false), example("b", false)]);
+        let now = Instant::now();
+        assert_eq!(decide(&engine, &pods, &causes(&["a"]), &Memory::default(), now).next, None);
+        engine.max_unavailable = 2;
+        assert!(decide(&engine, &pods, &causes(&["a"]), &Memory::default(), now).next.is_some());
+    }
+
+    #[test]
+    fn a_pod_without_an_owner_is_reported_and_stays() {
+        let mut lone = example("a", false);
+        lone.metadata.owner_references = None;
+        let pods = pods_(vec![lone]);
+        let decision = decide(&engine(), &pods, &causes(&["a"]), &Memory::default(), Instant::now());
+        assert_eq!(decision.next, None);
+        assert!(waits(&decision)[0].1.contains("no controller owns it"));
+    }
+
+    #[test]
+    fn what_is_ending_or_has_ended_is_not_touched() {
+        let mut failed = example("a", false);
+        failed.status.as_mut().unwrap().phase = Some("Failed".into());
+        let mut ending = example("b", false);
+        ending.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+        let gone = causes(&["a", "b"]);
+        let decision = decide(
+            &engine(),
+            &pods_(vec![failed, ending.clone()]),
+            &gone,
+            &Memory::default(),
+            Instant::now(),
+        );
+        assert_eq!(decision, Decision::default());
+        // One that is ending is away all the same.
+        let pods = pods_(vec![ending, example("c", false)]);
+        assert_eq!(decide(&engine(), &pods, &causes(&["c"]), &Memory::default(), Instant::now()).next, None);
+    }
+
+    #[test]
+    fn what_a_budget_refused_is_tried_again_later() {
+        let (now, mut memory) = (Instant::now(), Memory::default());
+        memory.refused("uid-a", "a PodDisruptionBudget does not allow it".into(), now);
+        let pods = pods_(vec![example("a", false)]);
+        let refused = decide(&engine(), &pods, &causes(&["a"]), &memory, now);
+        assert_eq!(waits(&refused), [("a", "a PodDisruptionBudget does not allow it")]);
+        assert_eq!(refused.again, Some(Duration::from_secs(10)));
+        let later = now + Duration::from_secs(10);
+        assert!(decide(&engine(), &pods, &causes(&["a"]), &memory, later).next.is_some());
+    }
+
+    #[test]
+    fn pods_without_a_sidecar_come_last_and_do_not_count() {
+        let mut bare = example("a", true);
+        bare.spec.as_mut().unwrap().init_containers = None;
+        let pods = pods_(vec![bare, example("b", false)]);
+        let mut both = causes(&["a", "b"]);
+        both.get_mut("uid-a").unwrap().bare = true;
+        let decision = decide(&engine(), &pods, &both, &Memory::default(), Instant::now());
+        assert_eq!(decision.next.unwrap().pod, "b");
+        let alone = decide(&engine(), &pods, &causes(&["b"]), &Memory::default(), Instant::now());
+        assert_eq!(alone.next.unwrap().pod, "b", "a bare one does not use the budget up");
+    }
+}

@@ -1,0 +1,110 @@
+//! What this process remembers of an engine's evictions: all of it can be lost without harm but haste.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::backoff::Backoff;
+
+/// An eviction that was granted shows within this, or it is asked for anew.
+const SHOWN: Duration = Duration::from_secs(30);
+/// Consumer groups are looked at so often.
+const GROUPS: Duration = Duration::from_secs(300);
+
+/// Of one engine.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Pods whose eviction was granted, by uid.
+    evicted: BTreeMap<String, Instant>,
+    /// By the owner's uid.
+    owners: BTreeMap<String, Backoff>,
+    /// By the owner's uid, when a pod of it without a sidecar was last evicted.
+    bare: BTreeMap<String, Timestamp>,
+    /// By the pod's uid, what stood in the way of its eviction, and until when it is left alone for that.
+    refused: BTreeMap<String, (Backoff, String)>,
+    groups: Option<Instant>,
+}
+
+impl Memory {
+    /// A pod's eviction was granted.
+    pub fn evicted(&mut self, pod: &str, owner: &str, bare: bool, now: Instant, at: Timestamp) {
+        self.evicted.insert(pod.to_owned(), now);
+        self.owners.insert(owner.to_owned(), Backoff::after(self.owners.get(owner).copied(), now));
+        self.refused.remove(pod);
+        if bare {
+            self.bare.insert(owner.to_owned(), at);
+        }
+    }
+
+    /// It was not.
+    pub fn refused(&mut self, pod: &str, why: String, now: Instant) {
+        let before = self.refused.get(pod).map(|(backoff, _)| *backoff);
+        self.refused.insert(pod.to_owned(), (Backoff::after(before, now), why));
+    }
+
+    /// Whether its eviction was granted a moment ago, though the watch does not show it yet.
+    #[must_use]
+    pub fn was_evicted(&self, pod: &str, now: Instant) -> bool {
+        self.evicted.get(pod).is_some_and(|at| now.saturating_duration_since(*at) < SHOWN)
+    }
+
+    /// How long pods of this owner are left alone.
+    #[must_use]
+    pub fn left(&self, owner: &str, now: Instant) -> Option<Duration> {
+        self.owners.get(owner)?.left(now)
+    }
+
+    /// What stood in the way of this pod's eviction last, and how long it is left alone for that.
+    #[must_use]
+    pub fn refusal(&self, pod: &str, now: Instant) -> Option<(Option<Duration>, &str)> {
+        self.refused.get(pod).map(|(backoff, why)| (backoff.left(now), why.as_str()))
+    }
+
+    /// When a pod without a sidecar was last evicted from this owner.
+    #[must_use]
+    pub fn bare_evicted(&self, owner: &str) -> Option<Timestamp> {
+        self.bare.get(owner).copied()
+    }
+
+    /// Whether it is time to look at consumer groups; if so, the next time is a while off.
+    pub fn groups_due(&mut self, now: Instant) -> bool {
+        let due = self.groups.is_none_or(|last| now.saturating_duration_since(last) >= GROUPS);
+        if due {
+            self.groups = Some(now);
+        }
+        due
+    }
+
+    /// Forgets pods that are gone and owners that were quiet for long.
+    pub fn tidy<'a>(&mut self, pods: impl Iterator<Item = &'a str>, now: Instant) {
+        let there: Vec<&str> = pods.collect();
+        self.evicted.retain(|pod, _| there.contains(&pod.as_str()));
+        self.refused.retain(|pod, _| there.contains(&pod.as_str()));
+        self.owners.retain(|_, backoff| !backoff.is_over(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_granted_shows_soon_or_is_asked_for_anew() {
+        let (mut memory, now) = (Memory::default(), Instant::now());
+        memory.refused("pod", "a budget".into(), now);
+        assert_eq!(memory.refusal("pod", now).unwrap().1, "a budget");
+        memory.evicted("pod", "owner", false, now, Timestamp::UNIX_EPOCH);
+        assert!(memory.was_evicted("pod", now) && !memory.was_evicted("pod", now + SHOWN));
+        assert!(memory.refusal("pod", now).is_none() && memory.left("owner", now).is_some());
+        memory.tidy(std::iter::empty(), now);
+        assert!(!memory.was_evicted("pod", now) && memory.left("owner", now).is_some());
+    }
+
+    #[test]
+    fn groups_are_looked_at_now_and_then() {
+        let (mut memory, now) = (Memory::default(), Instant::now());
+        assert!(memory.groups_due(now) && !memory.groups_due(now));
+        assert!(memory.groups_due(now + GROUPS));
+    }
+}

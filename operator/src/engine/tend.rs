@@ -1,0 +1,249 @@
+//! Between apply and status: care for agents that run. Looks, has [`crate::care`] decide, and obeys.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::Store;
+use kube::{Resource, ResourceExt};
+
+use super::apply;
+use super::context::Context;
+use super::fetch::Fetched;
+use super::problem::{Alert, Problem};
+use crate::care::evict::{Cause, Decision, Eviction, Outstanding, called, decide};
+use crate::care::{bare, bypass, groups, guard, outdated, pods};
+use crate::events::Note;
+use crate::evictor;
+use crate::inject::{self, Answer};
+use crate::spec::Engine;
+
+/// What another look is put off for, where the one before an eviction showed something else than the watch.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Tended {
+    /// What a person should know of the engine.
+    pub alerts: Vec<Alert>,
+    /// What was done, and why something was not.
+    pub notes: Vec<Note>,
+    /// What could not be written.
+    pub problems: Vec<Problem>,
+    /// When there is something to do, if nothing happens sooner.
+    pub again: Option<Duration>,
+}
+
+/// Cares for one engine's agents: one step, everything is looked at anew after it.
+pub async fn tend(engine: &Engine, fetched: &Fetched, context: &Context) -> Tended {
+    let mut tended = Tended::default();
+    guard(engine, fetched, context, &mut tended).await;
+    let services = of_namespace(&context.stores.services, engine);
+    tended.alerts.extend(bypass::bypassed(engine, &fetched.pods, &services));
+    tended.alerts.extend(outdated::sidecars(&fetched.view));
+    tended.alerts.extend(outdated::pods(&fetched.object, &fetched.pods, &context.installed));
+    replace(engine, fetched, context, &mut tended).await;
+    clean(engine, fetched, context, &mut tended).await;
+    tended
+}
+
+fn of_namespace<K>(store: &Store<K>, engine: &Engine) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let namespace = &engine.name.namespace;
+    store.state_filter(|object| object.meta().namespace.as_ref() == Some(namespace))
+}
+
+async fn guard(engine: &Engine, fetched: &Fetched, context: &Context, tended: &mut Tended) {
+    let budgets = of_namespace(&context.stores.budgets, engine);
+    let policies = of_namespace(&context.stores.policies, engine);
+    let guards = guard::guards(engine, &fetched.pods, &budgets, &policies);
+    let mut results = vec![];
+    for budget in &guards.budgets {
+        results.push(apply::put(&engine.name, budget, context).await);
+    }
+    for policy in &guards.policies {
+        results.push(apply::put(&engine.name, policy, context).await);
+    }
+    for (name, uid) in &guards.budgets_gone {
+        results.push(apply::delete::<PodDisruptionBudget>(&engine.name, name, uid, context).await);
+    }
+    for (name, uid) in &guards.policies_gone {
+        results.push(apply::delete::<NetworkPolicy>(&engine.name, name, uid, context).await);
+    }
+    let failed = results.into_iter().filter_map(Result::err);
+    tended.problems.extend(failed.map(|message| Problem::time("ApplyFailed", message)));
+    tended.alerts.extend(guards.alerts);
+}
+
+/// Evicts the next pod that has to be made anew, if one may go.
+async fn replace(engine: &Engine, fetched: &Fetched, context: &Context, tended: &mut Tended) {
+    let mut decision = decided(engine, fetched, &fetched.pods, context);
+    if let Some(next) = decision.next.take() {
+        let uid = next.uid.clone();
+        let went = evict(engine, fetched, &next, context).await;
+        match went {
+            Ok(Some(note)) => tended.notes.push(note),
+            Ok(None) => tended.again = Some(SOON),
+            Err(why) => {
+                let told = decision.outstanding.iter_mut().filter(|out| out.uid == uid);
+                told.for_each(|out| out.hindrance = Some(why.clone()));
+                context.notes.care(&engine.name, |memory| memory.refused(&uid, why.clone(), Instant::now()));
+                tended.again = Some(Duration::from_secs(10));
+            }
+        }
+    }
+    tended.again = [tended.again, decision.again].into_iter().flatten().min();
+    let about = |uid: &str| fetched.pods.iter().find(|pod| pod.uid().as_deref() == Some(uid));
+    for out in decision.outstanding.iter().filter(|out| out.hindrance.is_some() && !out.cause.bare) {
+        let Some(pod) = about(&out.uid) else { continue };
+        tended.notes.push(Note {
+            about: pod.object_ref(&()),
+            warning: true,
+            reason: "EvictionCalledFor".into(),
+            message: said(out),
+        });
+    }
+    tended.alerts.extend(evictions(&decision.outstanding));
+    tended.alerts.extend(without_sidecar(&fetched.pods, &decision.outstanding));
+}
+
+fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Context) -> Decision {
+    let now = Instant::now();
+    context.notes.care(&engine.name, |memory| {
+        memory.tidy(all.iter().filter_map(|pod| pod.metadata.uid.as_deref()), now);
+        let mut causes = called(&fetched.view);
+        for pod in bare::replaceable(all, memory) {
+            let cause = Cause { why: "it has no sidecar".to_owned(), bare: true };
+            causes.insert(pod.uid().unwrap_or_default(), cause);
+        }
+        decide(engine, all, &causes, memory, now)
+    })
+}
+
+/// Evicts, if it is still right by what the API server has now; nothing where that says otherwise.
+async fn evict(
+    engine: &Engine,
+    fetched: &Fetched,
+    next: &Eviction,
+    context: &Context,
+) -> Result<Option<Note>, String> {
+    let all = context.evictor.pods(&engine.name).await.map_err(|error| error.to_string())?;
+    if decided(engine, fetched, &all, context).next.as_ref() != Some(next) {
+        return Ok(None);
+    }
+    let Some(pod) = all.iter().find(|pod| pod.uid().as_deref() == Some(&next.uid)) else { return Ok(None) };
+    if next.cause.bare {
+        would_be_injected(pod, fetched, context)?;
+        let injects = context.evictor.injects().await;
+        injects.map_err(|why| format!("it stays until it is shown that injection works: {why}"))?;
+    }
+    match context.evictor.evict(&engine.name.namespace, &next.pod, &next.uid).await {
+        Ok(()) => {}
+        Err(evictor::Error::Gone) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    }
+    tracing::info!(engine = %engine.name, pod = next.pod, why = next.cause.why, "evicted");
+    let (now, at) = (Instant::now(), Timestamp::now());
+    context
+        .notes
+        .care(&engine.name, |memory| memory.evicted(&next.uid, &next.owner, next.cause.bare, now, at));
+    Ok(Some(Note {
+        about: pod.object_ref(&()),
+        warning: true,
+        reason: "Evicted".into(),
+        message: format!("evicted by Decree, so that its controller makes it anew: {}", next.cause.why),
+    }))
+}
+
+/// Whether the injection takes such a pod.
+fn would_be_injected(pod: &Pod, fetched: &Fetched, context: &Context) -> Result<(), String> {
+    let namespace = pod.namespace().unwrap_or_default();
+    match inject::answer(&bare::stripped(pod), &namespace, &[&fetched.object], &context.installed) {
+        Answer::Injected { .. } => Ok(()),
+        Answer::Refused(refusal) => {
+            Err(format!("it stays, because its successor would not be created: {refusal}"))
+        }
+        Answer::Unchanged(skip) => {
+            Err(format!("it stays, because injection passes over it: {}", skip.reason()))
+        }
+    }
+}
+
+fn said(out: &Outstanding) -> String {
+    let hindrance = out.hindrance.as_deref().unwrap_or("it is being evicted");
+    format!("it calls for its eviction ({}): {hindrance}", out.cause.why)
+}
+
+fn evictions(outstanding: &[Outstanding]) -> Option<Alert> {
+    const MOST: usize = 5;
+    let calls: Vec<&Outstanding> = outstanding.iter().filter(|out| !out.cause.bare).collect();
+    let some = calls.iter().take(MOST).map(|out| format!("{}: {}", out.pod, said(out)));
+    let more = calls.len().saturating_sub(MOST);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    (!calls.is_empty()).then(|| Alert {
+        reason: "EvictionCalledFor",
+        message: format!("{}{more}", some.collect::<Vec<_>>().join("; ")),
+    })
+}
+
+fn without_sidecar(all: &[Arc<Pod>], outstanding: &[Outstanding]) -> Option<Alert> {
+    let names: Vec<String> = bare::bare(all).map(|pod| pod.name_any()).collect();
+    let hindrances: BTreeSet<String> = outstanding
+        .iter()
+        .filter(|out| out.cause.bare)
+        .filter_map(|out| Some(format!("{}: {}", out.pod, out.hindrance.as_ref()?)))
+        .collect();
+    let hindrances: String = hindrances.iter().take(3).map(|hindrance| format!("; {hindrance}")).collect();
+    (!names.is_empty()).then(|| Alert {
+        reason: "BareAgents",
+        message: format!(
+            "labelled pods without a sidecar, which get no command and are not counted as ready: {}; they were made while the \
+             webhook was not there, or labelled afterwards: delete them, so that their controllers make them anew from a \
+             template with the label (Decree does so itself with one of each controller, and with the others once that \
+             helped){hindrances}",
+            pods::named(names.iter().map(String::as_str))
+        ),
+    })
+}
+
+/// Deletes consumer groups of pods that are gone.
+async fn clean(engine: &Engine, fetched: &Fetched, context: &Context, tended: &mut Tended) {
+    let looked = matches!(fetched.topics, Some(Ok(_)));
+    let has_log = fetched.object.status.as_ref().is_some_and(|status| status.topic.is_some());
+    if !looked || !has_log || !context.notes.care(&engine.name, |memory| memory.groups_due(Instant::now())) {
+        return;
+    }
+    if let Err(error) = groups_of_gone_pods(engine, fetched, context).await {
+        tracing::debug!(engine = %engine.name, %error, "consumer groups are left for later");
+        tended.notes.push(Note {
+            about: fetched.object.object_ref(&()),
+            warning: true,
+            reason: "GroupsNotDeleted".into(),
+            message: format!(
+                "consumer groups of pods that are gone are not deleted: {error}; they do no harm"
+            ),
+        });
+    }
+}
+
+async fn groups_of_gone_pods(
+    engine: &Engine,
+    fetched: &Fetched,
+    context: &Context,
+) -> Result<(), crate::topics::Error> {
+    let Some(cluster) = context.notes.cluster(&engine.name) else { return Ok(()) };
+    let groups = cluster.groups(&groups::prefix(&engine.name)).await?;
+    let there = fetched.pods.iter().map(|pod| pod.name_any()).collect();
+    let orphaned = groups::orphaned(&engine.name, &groups, &there);
+    if !orphaned.is_empty() {
+        cluster.delete_groups(&orphaned).await?;
+        tracing::info!(engine = %engine.name, ?orphaned, "deleted consumer groups of pods that are gone");
+    }
+    Ok(())
+}
