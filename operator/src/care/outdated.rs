@@ -18,12 +18,16 @@ use crate::inject::sidecar::Sidecar;
 /// The build of this operator, and of the sidecars that belong to it.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
-/// The highest protocol level that every agent heard of understands: nothing above it is written, to the log or to the
-/// document.
+/// The highest protocol level that every agent understands: nothing above it is written, to the log or to the document.
+/// While one was not heard yet, as after each start of the operator, that is no more than what is `written` already.
 #[must_use]
-pub fn level(view: &View) -> u32 {
-    let heard = view.agents.values().filter_map(|agent| agent.heartbeat.as_ref());
-    heard.map(|heartbeat| heartbeat.level).min().unwrap_or(PROTOCOL_LEVEL).min(PROTOCOL_LEVEL)
+pub fn level(view: &View, all: &[Arc<Pod>], written: Option<u32>) -> u32 {
+    let heartbeat = |uid: &String| view.agents.get(uid).and_then(|agent| agent.heartbeat.as_ref());
+    let heard = view.agents.keys().filter_map(heartbeat).map(|heartbeat| heartbeat.level);
+    let agents = all.iter().filter(|pod| !pods::has_ended(pod) && pods::is_injected(pod));
+    let unheard = agents.filter(|pod| pod.metadata.uid.as_ref().and_then(heartbeat).is_none()).count() > 0;
+    let written = written.filter(|_| unheard);
+    heard.chain(written).min().unwrap_or(PROTOCOL_LEVEL).min(PROTOCOL_LEVEL)
 }
 
 /// Agents whose sidecar is of another build than the operator, or of a lower level.
@@ -113,10 +117,13 @@ mod tests {
 
     #[test]
     fn nothing_above_the_lowest_level() {
-        assert_eq!(level(&View::default()), PROTOCOL_LEVEL);
-        assert_eq!(level(&view([heard("a", PROTOCOL_LEVEL + 1, BUILD)])), PROTOCOL_LEVEL);
+        assert_eq!(level(&View::default(), &[], None), PROTOCOL_LEVEL);
+        assert_eq!(level(&view([heard("a", PROTOCOL_LEVEL + 1, BUILD)]), &[], None), PROTOCOL_LEVEL);
         let mixed = view([heard("a", 0, BUILD), heard("b", PROTOCOL_LEVEL, BUILD)]);
-        assert_eq!(level(&mixed), 0);
+        assert_eq!(level(&mixed, &[], None), 0);
+        let unheard = [Arc::new(pods::example("c", true))];
+        assert_eq!(level(&View::default(), &unheard, Some(0)), 0, "it may be of the level that was written");
+        assert_eq!(level(&view([heard("uid-c", PROTOCOL_LEVEL, BUILD)]), &unheard, Some(0)), PROTOCOL_LEVEL);
     }
 
     #[test]

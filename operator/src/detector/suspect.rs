@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use decree_wire::heartbeat::{Heartbeat, State, Trouble};
+use decree_wire::heartbeat::{CallsFor, Heartbeat, State, Trouble};
 
 use super::digests::{Agreement, History, compare};
 
@@ -95,6 +95,7 @@ pub struct View {
 pub struct Summary {
     suspect: BTreeSet<String>,
     halted: BTreeMap<String, Option<Trouble>>,
+    calls_for: BTreeMap<String, CallsFor>,
     lasting: BTreeSet<(String, String)>,
     agreement: BTreeMap<String, Agreement>,
 }
@@ -223,6 +224,9 @@ impl View {
             }
             if let Some(trouble) = agent.halted() {
                 summary.halted.insert(uid.clone(), trouble.cloned());
+            }
+            if let Some(calls_for) = agent.heartbeat.as_ref().and_then(|heartbeat| heartbeat.calls_for) {
+                summary.calls_for.insert(uid.clone(), calls_for);
             }
             let lasting = agent.lasting.iter().map(|trouble| (uid.clone(), trouble.reason.clone()));
             summary.lasting.extend(lasting);

@@ -73,12 +73,12 @@ pub fn pods(pods: &[Arc<Pod>], view: &View, now: Timestamp) -> Vec<Note> {
 
 fn why(pod: &Pod, agent: Option<&AgentView>, now: Timestamp) -> Vec<Trouble> {
     let trouble = |reason: &str, message: String| vec![Trouble { reason: reason.into(), message }];
-    if !super::status::is_injected(pod) {
+    if !crate::care::pods::is_injected(pod) {
         return trouble(
             "NotInjected",
             format!(
-                "the pod has the label {} and no container {}: it was made while the webhook was not there; delete the pod, \
-                 so that its controller makes it anew",
+                "the pod has the label {} and no container {}: it was made while the webhook was not there, or labelled \
+                 afterwards; delete the pod, so that its controller makes it anew from a template with the label",
                 decree_crds::labels::ENGINE,
                 pod::CONTAINER
             ),

@@ -14,6 +14,7 @@ use self::log::Verdict;
 use super::fetch::Fetched;
 use super::notes::Found;
 use super::problem::{Alert, Problem};
+use crate::care::outdated;
 use crate::detector::heartbeats::Followed;
 use crate::render;
 use crate::spec::Engine;
@@ -164,7 +165,9 @@ fn replication_drift(engine: &Engine, log: &Topic) -> Option<Alert> {
 
 fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
     let id = plan.topic.as_ref().map(|topic| topic.id.as_str());
-    let document = render::document::document(engine, &fetched.cluster, id);
+    let written = fetched.secret.as_ref().and_then(render::secret::level);
+    let level = outdated::level(&fetched.view, &fetched.pods, written);
+    let document = render::document::document(engine, &fetched.cluster, id, level);
     let desired = match render::secret::secret(engine, &document) {
         Ok(desired) => desired,
         Err(error) => {

@@ -2,8 +2,6 @@
 
 mod agents;
 
-pub(super) use self::agents::is_injected;
-
 use std::sync::Arc;
 
 use decree_crds::engine::status::{DecisionEngineStatus, TopicStatus};

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use decree_wire::PROTOCOL_LEVEL;
 use decree_wire::document::{Class, Document, Kafka};
 
 use crate::spec::{self, Engine};
 
-/// What the sidecars of an engine are told; without the topic's id they wait for it.
+/// What the sidecars of an engine are told, in words of `level`; without the topic's id they wait for it.
 #[must_use]
-pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>) -> Document {
+pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>, level: u32) -> Document {
     let Engine { name, uid: _, kafka, classes, heartbeat, suspect_after: _, max_unavailable: _ } = engine;
     Document {
-        level: PROTOCOL_LEVEL,
+        level,
         engine: name.clone(),
         cluster: cluster.to_owned(),
         kafka: Kafka {

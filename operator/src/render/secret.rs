@@ -22,6 +22,13 @@ pub fn secret(engine: &Engine, document: &Document) -> Result<Secret, serde_json
     })
 }
 
+/// The level of the document in a Secret that was written before.
+#[must_use]
+pub fn level(secret: &Secret) -> Option<u32> {
+    let document: serde_json::Value = serde_json::from_slice(&secret.data.as_ref()?.get(FILE)?.0).ok()?;
+    document.get("level")?.as_u64().and_then(|level| u32::try_from(level).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,9 +38,10 @@ mod tests {
     #[test]
     fn a_sidecar_can_read_it_before_and_after_the_topic_is_there() {
         for id in [None, Some("abc")] {
-            let written = document(&example(), "cluster", id);
+            let written = document(&example(), "cluster", id, 1);
             let secret = secret(&example(), &written).unwrap();
             assert_eq!(secret.metadata.name.as_deref(), Some("decree-policy"));
+            assert_eq!(level(&secret), Some(1));
             let read = Document::read(&secret.data.unwrap()[FILE].0).unwrap();
             assert_eq!(read, written);
             assert_eq!(read.kafka.topic_id.as_deref(), id);

@@ -8,6 +8,7 @@ use decree_wire::heartbeat::Heartbeat;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::care::pods;
 use crate::detector::digests::Agreement;
 use crate::detector::suspect::{AgentView, Liveness, View};
 use crate::engine::plan;
@@ -22,9 +23,9 @@ pub(super) struct Heard {
     pub(super) alerts: Vec<Alert>,
 }
 
-pub(super) fn agents(pods: &[Arc<Pod>], view: &View) -> Heard {
+pub(super) fn agents(all: &[Arc<Pod>], view: &View) -> Heard {
     let pods: BTreeMap<String, &Pod> =
-        plan::agents(pods).map(|pod| (pod.uid().unwrap_or_default(), pod)).collect();
+        plan::agents(all).map(|pod| (pod.uid().unwrap_or_default(), pod)).collect();
     let views: Vec<&AgentView> =
         view.agents.iter().filter(|(uid, _)| pods.contains_key(*uid)).map(|(_, agent)| agent).collect();
     let live: Vec<&Heartbeat> = views
@@ -33,7 +34,7 @@ pub(super) fn agents(pods: &[Arc<Pod>], view: &View) -> Heard {
         .filter_map(|agent| agent.heartbeat.as_ref())
         .collect();
     let total = count(pods.len());
-    let ready = count(pods.values().filter(|pod| is_ready(pod)).count());
+    let ready = count(pods.values().filter(|pod| pods::is_ready(pod)).count());
     let suspect: Vec<&AgentView> =
         views.iter().copied().filter(|agent| agent.liveness == Liveness::Suspect).collect();
     let halted: Vec<&AgentView> = views.iter().copied().filter(|agent| agent.halted().is_some()).collect();
@@ -55,19 +56,6 @@ pub(super) fn agents(pods: &[Arc<Pod>], view: &View) -> Heard {
     }
 }
 
-/// Ready as the kubelet says, and with a sidecar: without one it applies nothing.
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
-    is_injected(pod)
-        && conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
-/// Whether the pod has a sidecar.
-pub(in crate::engine) fn is_injected(pod: &Pod) -> bool {
-    let containers = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref());
-    containers.unwrap_or_default().iter().any(|container| container.name == decree_wire::pod::CONTAINER)
-}
-
 fn slowest(live: &[&Heartbeat]) -> Option<SlowestAgent> {
     let positions = live.iter().filter_map(|heartbeat| Some((heartbeat.position?, &heartbeat.pod)));
     positions.min().map(|(position, pod)| SlowestAgent { pod: pod.clone(), position: number(position.0) })
@@ -78,7 +66,7 @@ fn suspects(suspect: &[&AgentView]) -> Option<Alert> {
         reason: "AgentSuspect",
         message: format!(
             "not heard of while others are: {}; see the pods and their nodes",
-            names(suspect.iter().map(|agent| agent.pod.as_str()))
+            pods::named(suspect.iter().map(|agent| agent.pod.as_str()))
         ),
     })
 }
@@ -94,7 +82,7 @@ fn halts(halted: &[&AgentView]) -> Option<Alert> {
         reason: "AgentHalted",
         message: format!(
             "halted: {}",
-            names(halted.iter().map(say).collect::<Vec<_>>().iter().map(String::as_str))
+            pods::named(halted.iter().map(say).collect::<Vec<_>>().iter().map(String::as_str))
         ),
     })
 }
@@ -102,7 +90,7 @@ fn halts(halted: &[&AgentView]) -> Option<Alert> {
 fn diverged(class: &str, agreement: &Agreement) -> Option<Alert> {
     let Agreement::Diverged { position, groups } = agreement else { return None };
     let group = |(hash, pods): &(String, Vec<String>)| {
-        format!("{} has {}", names(pods.iter().map(String::as_str)), hash.get(..8).unwrap_or(hash))
+        format!("{} has {}", pods::named(pods.iter().map(String::as_str)), hash.get(..8).unwrap_or(hash))
     };
     let groups: Vec<String> = groups.iter().map(group).collect();
     Some(Alert {
@@ -124,14 +112,6 @@ fn digests(view: &View) -> Digests {
     } else {
         Digests::Unknown
     }
-}
-
-/// At most ten names: a message has a limit.
-fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    const MOST: usize = 10;
-    let more = names.len().saturating_sub(MOST);
-    let named = names.take(MOST).collect::<Vec<_>>().join(", ");
-    if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
 fn count(count: usize) -> i32 {
