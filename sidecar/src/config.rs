@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use decree_wire::pod::{env, path, port};
+use decree_wire::probe::{Liveness, Restart};
 
 pub mod document;
 
@@ -36,6 +37,15 @@ pub struct Pod {
     /// The newest command version that the application understands.
     #[arg(long = "command-version", env = env::VERSION, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub version: u32,
+    /// What gives the application an empty state again: the container's restart, or the pod's.
+    #[arg(long, env = env::RESTART, default_value_t = Restart::default())]
+    pub restart: Restart,
+    /// The user's own liveness check, as JSON; none where the user has none.
+    #[arg(long, env = env::LIVENESS)]
+    pub liveness: Option<Liveness>,
+    /// The pod's own address, where a check that names no host goes.
+    #[arg(long = "pod-ip", env = env::IP, default_value = "127.0.0.1")]
+    pub ip: String,
 }
 
 /// Files and addresses. The defaults are those of a pod; the flags are for running without Kubernetes.

@@ -101,7 +101,7 @@ pub fn open(
     expected: watch::Receiver<Option<Incarnation>>,
 ) -> Result<(Replica, Barriers), Error> {
     let timed = Arc::new(Timed::new(app, agent.metrics().clone()));
-    let settings = replica_config(document, class, places, expected);
+    let settings = replica_config(agent, document, class, places, expected);
     let (replica, handle) = Replica::open(settings, log.clone(), timed, life)?;
     let (barriers, barrier) = Barriers::new(agent.pod().name.clone(), log.clone(), handle.clone());
     let (name, version) = (document.engine.clone(), agent.pod().version);
@@ -169,6 +169,7 @@ async fn keep(
 }
 
 fn replica_config(
+    agent: &Agent,
     document: &Document,
     class: &Class,
     places: &Places,
@@ -179,6 +180,7 @@ fn replica_config(
         cluster: document.cluster.clone(),
         class: class.name.clone(),
         replicates: matches!(class.mode, Mode::Replicate { .. }),
+        restart: agent.pod().restart,
         state: places.state.clone(),
         expected,
     }

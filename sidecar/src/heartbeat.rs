@@ -52,8 +52,8 @@ pub fn heartbeat(agent: &Agent, sequence: u64) -> Heartbeat {
         state,
         ready: agent.unready().is_empty(),
         troubles: agent.troubles(),
-        calls_for: None,
-        rebuild: None,
+        calls_for: known.and_then(|progress| progress.calls_for),
+        rebuild: known.and_then(|progress| progress.rebuild),
         build: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -38,6 +38,13 @@ impl Incarnation {
     pub fn unseen() -> Self {
         Self { boot: String::new(), listeners: BTreeSet::new() }
     }
+
+    /// Whether nothing is left of that `other` life. As long as one of its listeners is there, so is its state.
+    #[must_use]
+    pub fn succeeds(&self, other: &Self) -> bool {
+        let seen = !self.listeners.is_empty() && !other.listeners.is_empty();
+        seen && (self.boot != other.boot || self.listeners.is_disjoint(&other.listeners))
+    }
 }
 
 impl fmt::Display for Incarnation {

@@ -240,8 +240,8 @@ impl Proposer {
         let _ = timeout_at(limit, progress.wait_for(|progress| progress.state != State::Waiting)).await;
         let progress = progress.borrow();
         match progress.state {
-            State::CatchingUp | State::Rebuilding | State::Running | State::Draining => Ok(()),
-            State::Halted | State::Waiting => {
+            State::CatchingUp | State::Running | State::Draining => Ok(()),
+            State::Halted | State::Waiting | State::Rebuilding => {
                 Err(Error::NotFollowing(progress.trouble.clone().unwrap_or_else(|| Trouble {
                     reason: "WaitingForLog".into(),
                     message: "the log was not found yet".into(),

@@ -42,13 +42,12 @@ pub fn unready(facts: Facts<'_>) -> Vec<Trouble> {
 pub fn unserving(progress: &Progress) -> Option<Trouble> {
     let told = |or: Trouble| Some(progress.trouble.clone().unwrap_or(or));
     match progress.state {
+        State::Rebuilding => told(trouble("Rebuilding", "the application is rebuilt from the log")),
         State::Halted => told(trouble("Halted", "this agent has stopped applying")),
-        State::Waiting | State::CatchingUp | State::Rebuilding | State::Running | State::Draining
-            if !progress.reached =>
-        {
+        State::Waiting | State::CatchingUp | State::Running | State::Draining if !progress.reached => {
             told(behind(progress))
         }
-        State::Waiting | State::CatchingUp | State::Rebuilding | State::Running | State::Draining => None,
+        State::Waiting | State::CatchingUp | State::Running | State::Draining => None,
     }
 }
 
@@ -62,7 +61,7 @@ pub fn troubles(facts: Facts<'_>, stale_document: Option<&str>) -> Vec<Trouble> 
         }
     };
     if let Some(progress) = facts.progress {
-        progress.trouble.iter().cloned().for_each(&mut add);
+        progress.trouble.iter().chain(&progress.suspicion).cloned().for_each(&mut add);
         if let Application::Overdue(overdue) = &progress.application {
             add(overdue.clone());
         }

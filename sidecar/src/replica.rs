@@ -8,12 +8,14 @@
 
 use std::sync::Arc;
 
+use decree_wire::probe::Restart;
+use decree_wire::settings::{ClassSettings, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::app::end::Way;
 use crate::life::Life;
-use crate::life::verdict::{Standing, Verdict, verdict};
+use crate::life::verdict::{Seen, Standing, Verdict, verdict};
 use crate::log::Log;
 
 mod board;
@@ -23,8 +25,10 @@ mod digest;
 mod follow;
 mod halt;
 mod handle;
+mod idempotent;
 mod ledger;
 mod origin;
+mod pace;
 mod progress;
 mod resolution;
 mod rows;
@@ -36,11 +40,12 @@ mod watch;
 use board::Board;
 use deliver::Courier;
 use follow::Follower;
+use rows::{Begun, Bookmark};
 use store::{Left, Store};
 
 pub use config::Config;
 pub use handle::Handle;
-pub use progress::{Application, Counts, Progress};
+pub use progress::{Application, Counts, Progress, Tally};
 pub use resolution::{Known, Resolution};
 pub use store::Error;
 
@@ -64,20 +69,27 @@ impl Replica {
     ) -> Result<(Self, Handle), Error> {
         let boot = life.boot().map_err(|e| Error { attempt: "open", detail: e.to_string() })?;
         let (store, left) = Store::open(&config.state, &boot)?;
-        let Left { bookmark, settings, begun, attempts } = left;
+        let Left { bookmark, settings, begun, attempts, remembered, differs, rebooted } = left;
         let standing = Standing {
             life: bookmark.as_ref().and_then(|bookmark| bookmark.life.clone()),
-            begun: begun.map(|begun| begun.position),
+            begun: begun.as_ref().map(Begun::standing),
+            haunted: rebooted && config.restart == Restart::Pod,
         };
         let stands = bookmark.zip(settings);
+        let position = stands.as_ref().and_then(|(bookmark, _)| bookmark.position());
+        let remembered = remembered.filter(|remembered| position < Some(remembered.last.position));
         let board = Arc::new(Board::new(store, life, standing));
         if let Some((bookmark, _)) = &stands {
             board.resume(bookmark, bookmark.reached && still_stands(&board));
         }
         let way = if config.replicates { Way::Replicate } else { Way::Apply };
-        let courier = Courier::new(Arc::clone(&app), Arc::clone(&board), way, attempts);
+        let mut courier = Courier::new(Arc::clone(&app), Arc::clone(&board), way, attempts);
+        courier.resume(begun.as_ref(), most_attempts(stands.as_ref(), &config.class))?;
+        if let Some(differs) = differs {
+            board.suspect(trouble::not_deterministic(differs.position));
+        }
         let handle = Handle::new(Arc::clone(&board));
-        Ok((Self { follower: Follower { config, log, board, courier, stands }, app }, handle))
+        Ok((Self { follower: Follower { config, log, board, courier, stands, remembered }, app }, handle))
     }
 
     /// Follows the log until `stop`. A halted replica goes on answering [`Handle`] and ends only at `stop`.
@@ -101,6 +113,12 @@ impl Replica {
 /// Whether the application that the journal knows listens now.
 fn still_stands(board: &Board) -> bool {
     let standing = board.standing();
-    let now = board.life.current().ok().flatten();
-    standing.life.is_some() && now.is_some() && verdict(&standing, now.as_ref()) == Verdict::Known
+    let seen = Seen::of(board.life.current());
+    let listens = matches!(seen, Seen::Life(_));
+    standing.life.is_some() && listens && verdict(&standing, &seen) == Verdict::Known
+}
+
+fn most_attempts(stands: Option<&(Bookmark, Settings)>, class: &str) -> u32 {
+    let class = stands.and_then(|(_, settings)| settings.classes.get(class));
+    class.map_or_else(|| ClassSettings::default().max_attempts, |class| class.max_attempts)
 }

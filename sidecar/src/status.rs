@@ -1,12 +1,12 @@
 //! Everything about this agent, as JSON: what `/status` and `GET /v1/status` show.
 
-use decree_wire::heartbeat::{Digest, State, Trouble};
+use decree_wire::heartbeat::{CallsFor, Digest, Rebuild, State, Trouble};
 use decree_wire::position::{Incarnation, Position};
 use serde::Serialize;
 
 use crate::agent::{Agent, Heartbeats};
 use crate::propose::OUTSTANDING;
-use crate::replica::{Application, Counts, Progress};
+use crate::replica::{Application, Counts, Progress, Tally};
 use crate::shutdown::Phase;
 
 /// Everything about this agent.
@@ -54,7 +54,11 @@ struct Replica {
     digest: Option<Digest>,
     application: &'static str,
     trouble: Option<Trouble>,
+    suspicion: Option<Trouble>,
+    calls_for: Option<CallsFor>,
+    rebuild: Option<Rebuild>,
     counts: Entries,
+    tally: Tally,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -127,6 +131,10 @@ fn replica(progress: Progress) -> Replica {
             Application::Overdue(_) => "overdue",
         },
         trouble: progress.trouble,
+        suspicion: progress.suspicion,
+        calls_for: progress.calls_for,
+        rebuild: progress.rebuild,
+        tally: progress.tally,
         counts: entries(progress.counts),
     }
 }

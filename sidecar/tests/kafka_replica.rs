@@ -20,6 +20,7 @@ use decree_wire::command::Command;
 use decree_wire::control::Control;
 use decree_wire::heartbeat::State;
 use decree_wire::position::{EngineName, Incarnation, Position};
+use decree_wire::probe::Restart;
 use decree_wire::settings::{Dedup, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -75,6 +76,7 @@ impl Agent {
             cluster: "c".into(),
             class: "x".into(),
             replicates: false,
+            restart: Restart::Container,
             state: state.to_owned(),
             expected: expected.subscribe(),
         };

@@ -4,6 +4,7 @@
 
 mod replica {
     pub(crate) mod agent;
+    mod rebuild;
 }
 
 use std::time::Duration;
@@ -181,35 +182,6 @@ async fn a_503_counts_only_where_the_application_says_that_it_is_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_in_doubt_halts_the_agent_for_good() {
-    let world = World::new().await;
-    world.app.then([Act::Lost]);
-    let agent = world.start();
-    world.command("a", "1").await;
-    let trouble = agent.halted().await;
-    assert_eq!(trouble.reason, "ApplicationStateUnknown");
-    assert!(trouble.message.contains("delete the pod"), "{}", trouble.message);
-    assert_eq!(agent.handle.application_known().unwrap_err().reason, "ApplicationStateUnknown");
-    agent.stop().await;
-    world.life.restart(2); // nor does another life make it known
-    let agent = world.start();
-    assert_eq!(agent.halted().await.reason, "ApplicationStateUnknown");
-    assert_eq!(world.app.positions(), [1]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_sidecar_that_ends_in_the_middle_of_a_delivery_leaves_it_in_doubt() {
-    let world = World::new().await;
-    world.app.then([Act::Hang]);
-    let agent = world.start();
-    world.command("a", "1").await;
-    agent.until(|p| matches!(p.application, Application::Overdue(_))).await;
-    agent.kill().await;
-    let agent = world.start();
-    assert_eq!(agent.halted().await.reason, "ApplicationStateUnknown");
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_overdue_delivery_goes_on() {
     let world = World::new().await;
     world.app.then([Act::Hang]);
@@ -231,20 +203,6 @@ async fn an_application_that_restarts_before_the_first_command_has_lost_nothing(
     let position = world.command("a", "1").await;
     assert_eq!(applied(agent.handle.resolved(position).await.unwrap()).0, 200);
     assert_eq!(agent.handle.application_known(), Ok(()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_application_that_restarts_afterwards_is_not_known() {
-    let world = World::new().await;
-    let agent = world.start();
-    let position = world.command("a", "1").await;
-    agent.at(position).await;
-    world.life.restart(2);
-    assert_eq!(agent.handle.application_known().unwrap_err().reason, "ApplicationStateUnknown");
-    assert_eq!(agent.halted().await.reason, "ApplicationStateUnknown");
-    let later = world.command("b", "2").await;
-    assert!(matches!(agent.handle.resolved(later).await.unwrap(), Resolution::Halted(_)));
-    assert_eq!(world.app.positions(), [position.0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ use decree_wire::command::Command;
 use decree_wire::control::Control;
 use decree_wire::heartbeat::State;
 use decree_wire::position::{EngineName, Incarnation};
+use decree_wire::probe::Restart;
 use decree_wire::record;
 use decree_wire::settings::{Dedup, Settings};
 use tokio::sync::watch;
@@ -106,6 +107,7 @@ async fn open(folder: &Path, app: Arc<dyn App>) -> (Replica, decree_sidecar::rep
         cluster: "c".into(),
         class: "x".into(),
         replicates: false,
+        restart: Restart::Container,
         state: folder.join("state"),
         expected: watch::channel(Some(Incarnation("memory-1".into()))).1,
     };

@@ -37,6 +37,8 @@ struct State {
     unwell: Option<Unwell>,
     connected: bool,
     delivered: Vec<(Position, Bytes)>,
+    /// How many of them an earlier life was sent.
+    lost: usize,
 }
 
 impl ScriptedApp {
@@ -55,6 +57,20 @@ impl ScriptedApp {
     /// Closes the kept connection, as an application does that restarts.
     pub fn disconnect(&self) {
         self.state().connected = false;
+    }
+
+    /// The application restarts: the connection is closed, and what it was sent is lost.
+    pub fn restart(&self) {
+        let mut state = self.state();
+        state.connected = false;
+        state.lost = state.delivered.len();
+    }
+
+    /// The positions that this life of the application was sent.
+    #[must_use]
+    pub fn alive(&self) -> Vec<u64> {
+        let state = self.state();
+        state.delivered.iter().skip(state.lost).map(|(position, _)| position.0).collect()
     }
 
     /// Ends one [`Act::Hang`] with an answer.

@@ -3,16 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use decree_wire::heartbeat::{State, Trouble};
+use decree_wire::heartbeat::{CallsFor, State, Trouble};
 use decree_wire::position::Position;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ledger::{Ledger, Reach};
-use super::progress::{Application, Counts, Progress};
+use super::pace::Pace;
+use super::progress::{Application, Counts, Progress, Tally};
 use super::resolution::Resolution;
 use super::rows::Bookmark;
 use super::store::Store;
+use super::trouble;
 use crate::life::Life;
 use crate::life::verdict::Standing;
 
@@ -26,9 +28,17 @@ pub(super) struct Board {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seen {
     standing: Standing,
+    /// Why the application's state is not known, and what is called for.
+    unknown: Option<(Trouble, Option<CallsFor>)>,
+    /// The replay to a new life of the application.
+    pace: Option<Pace>,
+    /// Why nothing more is applied.
+    halted: Option<Trouble>,
+    /// What keeps it from reading the log.
+    waits: Option<Trouble>,
     /// The health check's last word; none before the first.
     health: Option<Result<(), Trouble>>,
     /// What the delivery in flight waits for.
@@ -41,7 +51,7 @@ struct Seen {
 
 impl Board {
     pub(super) fn new(store: Store, life: Arc<dyn Life>, standing: Standing) -> Self {
-        let seen = Seen { standing, health: None, delivery: None, log_time: None, heard: None };
+        let seen = Seen { standing, ..Seen::default() };
         let progress = watch::Sender::new(Progress::default());
         Self { store, ledger: Ledger::default(), life, progress, seen: Mutex::new(seen) }
     }
@@ -61,6 +71,9 @@ impl Board {
     /// Where the last life of the sidecar stopped.
     pub(super) fn resume(&self, bookmark: &Bookmark, reached: bool) {
         self.progress.send_modify(|progress| progress.reached = reached);
+        if bookmark.rebuilding {
+            self.seen().pace = Some(Pace::new(bookmark.next(), Instant::now()));
+        }
         self.dealt(bookmark, bookmark.next(), None, false);
     }
 
@@ -91,6 +104,10 @@ impl Board {
 
     pub(super) fn count(&self, count: impl FnOnce(&mut Counts)) {
         self.progress.send_modify(|progress| count(&mut progress.counts));
+    }
+
+    pub(super) fn tally(&self, tally: Tally) {
+        self.progress.send_modify(|progress| progress.tally = tally);
     }
 
     /// The orderer reported the log's end.
@@ -132,22 +149,70 @@ impl Board {
         self.tick();
     }
 
-    /// What keeps it from going on; none when it goes on.
-    pub(super) fn trouble(&self, trouble: Option<Trouble>) {
-        self.progress.send_if_modified(|progress| {
-            let changed = progress.trouble != trouble;
-            progress.trouble = trouble;
-            changed
-        });
+    /// What keeps it from reading the log; none when it reads.
+    pub(super) fn waits(&self, trouble: Option<Trouble>) {
+        self.seen().waits = trouble;
+        self.tick();
     }
 
-    pub(super) fn halt(&self, trouble: Trouble) {
-        tracing::error!(reason = trouble.reason, message = trouble.message, "halted");
-        self.ledger.halt(&trouble);
+    /// Why the application's state is not known, and what is called for; none when it is, or is being made.
+    pub(super) fn unknown(&self, unknown: Option<(Trouble, Option<CallsFor>)>) {
+        let news = {
+            let mut seen = self.seen();
+            let news = seen.unknown != unknown;
+            seen.unknown.clone_from(&unknown);
+            news
+        };
+        if let Some((trouble, calls_for)) = unknown.filter(|_| news) {
+            tracing::warn!(message = trouble.message, ?calls_for, "the application's state is not known");
+        }
+        self.tick();
+    }
+
+    /// A new life of the application is empty: from here on all is done again from the log's start.
+    pub(super) fn begin_anew(&self, tally: Tally) {
+        let mut seen = self.seen();
+        seen.standing = Standing::default();
+        seen.pace = Some(Pace::new(Position(0), Instant::now()));
+        (seen.unknown, seen.delivery) = (None, None);
+        self.ledger.reached(Reach::default(), None);
         self.progress.send_modify(|progress| {
-            progress.state = State::Halted;
-            progress.trouble = Some(trouble);
+            (progress.position, progress.next) = (None, Position(0));
+            (progress.digest, progress.compared) = (None, None);
+            (progress.start_head, progress.reached) = (None, false);
+            progress.tally = tally;
         });
+        drop(seen);
+        self.tick();
+    }
+
+    /// The replay has come as far as it can.
+    pub(super) fn replayed(&self) {
+        self.seen().pace = None;
+        self.tick();
+    }
+
+    /// Why the application's state is not known, whatever listens.
+    pub(super) fn not_known(&self) -> Option<Trouble> {
+        let unknown = self.seen().unknown.clone().map(|(trouble, _)| trouble);
+        let progress = self.progress.borrow();
+        unknown.or_else(|| progress.rebuild.as_ref().map(trouble::rebuilding))
+    }
+
+    /// What only a person can judge.
+    pub(super) fn suspect(&self, suspicion: Trouble) {
+        tracing::error!(reason = suspicion.reason, message = suspicion.message, "suspicious");
+        self.progress.send_modify(|progress| progress.suspicion = Some(suspicion));
+    }
+
+    /// Nothing more is applied; those who wait are told why.
+    pub(super) fn halt(&self, trouble: Trouble) {
+        let before = self.seen().halted.replace(trouble.clone());
+        if before.as_ref() != Some(&trouble) {
+            tracing::error!(reason = trouble.reason, message = trouble.message, "halted");
+        }
+        self.ledger.halt(&trouble);
+        self.tick();
     }
 
     pub(super) fn health(&self, health: Result<(), Trouble>) {
@@ -162,25 +227,30 @@ impl Board {
 
     /// Works out anew what follows from the rest, and from the time that went by.
     pub(super) fn tick(&self) {
-        let (application, log_time) = {
-            let seen = self.seen();
-            (application(&seen), seen.log_time)
-        };
+        let mut seen = self.seen();
+        let now = Instant::now();
         self.progress.send_if_modified(|progress| {
             let before = progress.clone();
-            progress.application = application;
+            progress.application = application(&seen);
             progress.lag = progress.end.map(|end| end.0.saturating_sub(progress.next.0));
-            progress.lag_ms = match (progress.end, log_time) {
+            progress.lag_ms = match (progress.end, seen.log_time) {
                 (Some(_), _) if progress.caught_up() => Some(0),
                 (Some(_), Some(log_time)) => Some(now_ms().saturating_sub(log_time).max(0).unsigned_abs()),
                 (None, _) | (_, None) => None,
             };
             if let Some(head) = progress.start_head {
                 progress.reached = progress.next >= head;
-                if progress.state != State::Halted {
-                    progress.state = if progress.reached { State::Running } else { State::CatchingUp };
-                }
             }
+            if progress.reached {
+                seen.pace = None;
+            }
+            progress.calls_for = seen.unknown.as_ref().and_then(|(_, calls_for)| *calls_for);
+            progress.rebuild = match (&seen.pace, &seen.unknown) {
+                (Some(pace), None) => Some(pace.at(progress.next, progress.start_head, now)),
+                (None, _) | (_, Some(_)) => None,
+            };
+            progress.state = state(&seen, progress);
+            progress.trouble = trouble(&seen, progress);
             *progress != before
         });
     }
@@ -188,6 +258,27 @@ impl Board {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn state(seen: &Seen, progress: &Progress) -> State {
+    if seen.halted.is_some() {
+        State::Halted
+    } else if seen.unknown.is_some() || seen.pace.is_some() {
+        State::Rebuilding
+    } else if progress.start_head.is_none() {
+        State::Waiting
+    } else if progress.reached {
+        State::Running
+    } else {
+        State::CatchingUp
+    }
+}
+
+/// The one that explains the others.
+fn trouble(seen: &Seen, progress: &Progress) -> Option<Trouble> {
+    let unknown = seen.unknown.as_ref().map(|(trouble, _)| trouble);
+    let told = seen.halted.as_ref().or(unknown).or(seen.waits.as_ref());
+    told.cloned().or_else(|| progress.rebuild.as_ref().map(trouble::rebuilding))
 }
 
 fn application(seen: &Seen) -> Application {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use decree_wire::position::{EngineName, Incarnation};
+use decree_wire::probe::Restart;
 use tokio::sync::watch;
 
 /// What a replica is told when it is made.
@@ -16,6 +17,8 @@ pub struct Config {
     pub class: String,
     /// Whether the class replicates HTTP requests: a command that is none is void there.
     pub replicates: bool,
+    /// What gives the application an empty state again.
+    pub restart: Restart,
     /// The folder of the journal and the dedup window.
     pub state: PathBuf,
     /// The log's incarnation as the operator has it in the document; none until it is known. The replica waits for it.

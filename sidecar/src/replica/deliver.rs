@@ -11,11 +11,12 @@ use super::board::Board;
 use super::halt::{Backoff, Halt};
 use super::progress::Application;
 use super::rows::{Attempts, Begun};
+use super::store;
 use super::trouble;
 use crate::app::end::{Counted, Meaning, Way, meaning};
 use crate::app::{App, Connected, Delivery, End, Outcome};
 use crate::life;
-use crate::life::verdict::{Standing, Verdict, verdict};
+use crate::life::verdict::{Seen, Standing, Verdict, verdict};
 
 /// An application may open one listener after the other as it starts: its first life counts once they stay the same.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -26,11 +27,18 @@ pub(super) struct Courier {
     app: Arc<dyn App>,
     board: Arc<Board>,
     way: Way,
-    attempts: Attempts,
+    pub(super) attempts: Attempts,
     /// The life that the kept connection leads to.
     connected: Option<life::Incarnation>,
     /// The life that was seen, and since when, as long as nothing was applied to any.
     first: Option<(life::Incarnation, Instant)>,
+}
+
+/// What the settings allow for a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) max_attempts: u32,
+    pub(super) idempotent: bool,
 }
 
 /// A command that the application dealt with.
@@ -39,6 +47,8 @@ pub(super) struct Delivered {
     pub(super) outcome: Outcome,
     /// To whom.
     pub(super) life: life::Incarnation,
+    /// Its failed attempts are forgotten.
+    pub(super) forgotten: bool,
 }
 
 impl Courier {
@@ -46,38 +56,59 @@ impl Courier {
         Self { app, board, way, attempts, connected: None, first: None }
     }
 
+    /// Takes up what the last life of the sidecar left: a delivery that it began and did not end counts.
+    pub(super) fn resume(&mut self, begun: Option<&Begun>, max_attempts: u32) -> Result<(), store::Error> {
+        self.board.tally(self.attempts.tally);
+        if let Some(poison) = self.attempts.poisoned {
+            self.board.halt(trouble::poisoned(poison, self.attempts.at(poison)));
+        }
+        match begun {
+            Some(begun) => self.doubted(begun, max_attempts),
+            None => Ok(()),
+        }
+    }
+
+    /// The kept connection led to a life that is not known any more.
+    pub(super) fn disconnect(&mut self) {
+        (self.connected, self.first) = (None, None);
+    }
+
     /// Delivers until there is an outcome; waits as long as that takes.
     pub(super) async fn deliver(
         &mut self,
         delivery: &Delivery<'_>,
-        max_attempts: u32,
+        terms: Terms,
         stop: &CancellationToken,
     ) -> Result<Delivered, Halt> {
         let position = delivery.place.position;
-        if self.attempts.position != position {
-            self.attempts = Attempts { position, failed: 0 };
-        }
         let mut backoff = Backoff::default();
         loop {
-            if self.attempts.failed >= max_attempts.max(1) {
-                return Err(Halt::For(trouble::poisoned(position, self.attempts.failed)));
+            let failed = self.attempts.at(position);
+            if self.attempts.poisoned == Some(position) || failed >= terms.max_attempts.max(1) {
+                return Err(Halt::Poisoned(trouble::poisoned(position, failed)));
             }
             let Some(life) = self.connect(stop).await? else {
-                backoff.pause(stop).await?;
+                backoff.absent(stop).await?;
                 continue;
             };
-            let attempt = self.attempts.failed + 1;
-            self.board.store.begin(&Begun { position, attempt, life: life.clone() })?;
+            let begun = Begun { position, attempt: failed + 1, life, idempotent: terms.idempotent };
+            self.board.store.begin(&begun)?;
+            if self.board.standing().begun.is_some() {
+                self.attempts.tally.redelivered += 1;
+            }
             let end = self.answer(delivery).await;
             let status = end.as_ref().map(|outcome| outcome.status);
             match (meaning(self.way, status), end) {
                 (Meaning::Outcome, Ok(outcome)) => {
                     self.board.delivery(None);
-                    return Ok(Delivered { outcome, life });
+                    let forgotten = self.attempts.passed(position);
+                    return Ok(Delivered { outcome, life: begun.life, forgotten });
                 }
-                (Meaning::InDoubt, end) => return Err(self.in_doubt(position, life, end)?),
-                (Meaning::Again(counted), end) => self.again(position, counted, &end).await?,
-                (Meaning::Outcome, Err(end)) => self.again(position, Counted::No, &Err(end)).await?,
+                (Meaning::InDoubt, end) => self.in_doubt(&begun, terms, end)?,
+                (Meaning::Again(counted), end) => self.again(position, terms, counted, &end).await?,
+                (Meaning::Outcome, Err(end)) => {
+                    self.again(position, terms, Counted::No, &Err(end)).await?;
+                }
             }
             backoff.pause(stop).await?;
         }
@@ -107,25 +138,24 @@ impl Courier {
 
     /// Whose connection it is, if that one may get the next command.
     fn look(&mut self) -> Result<Option<life::Incarnation>, Halt> {
-        let now = match self.board.life.current() {
-            Ok(None) => {
+        let seen = Seen::of(self.board.life.current());
+        let standing = self.board.standing();
+        match verdict(&standing, &seen) {
+            Verdict::Known => {}
+            Verdict::New(_) | Verdict::Alive(_) | Verdict::Gone(_) | Verdict::Hidden(_) => {
+                return Err(Halt::Unknown);
+            }
+        }
+        let now = match seen {
+            Seen::Nobody => {
                 self.board.delivery(Some(Application::Unwell(trouble::nothing_listens())));
                 return Ok(None);
             }
-            Ok(Some(now)) => Some(now),
-            Err(error) => {
-                tracing::warn!(%error, "the application's life can't be seen: this connection counts as a new one");
-                None
-            }
+            Seen::Life(now) => now,
+            Seen::Hidden => life::Incarnation::unseen(),
         };
-        let standing = self.board.standing();
-        match verdict(&standing, now.as_ref()) {
-            Verdict::Known => {
-                let now = now.unwrap_or_else(life::Incarnation::unseen);
-                Ok((standing.life.is_some() || self.settled(&now)).then_some(now))
-            }
-            Verdict::Unknown(why) => Err(Halt::For(trouble::state_unknown(&why))),
-        }
+        let met = standing.life.is_some() || standing.begun.is_some();
+        Ok((met || self.settled(&now)).then_some(now))
     }
 
     /// Whether the application's first life has been the same for a while.
@@ -160,6 +190,7 @@ impl Courier {
     async fn again(
         &mut self,
         position: Position,
+        terms: Terms,
         counted: Counted,
         end: &Result<Outcome, End>,
     ) -> Result<(), Halt> {
@@ -168,8 +199,10 @@ impl Courier {
             Counted::Yes => true,
             Counted::UnlessUnwell => self.app.healthy().await.is_ok(),
         };
-        self.attempts.failed += u32::from(counts);
-        self.board.store.not_processed(self.attempts)?;
+        if counts {
+            self.attempts.fail(position, self.attempts.at(position) + 1, terms.max_attempts);
+        }
+        self.board.store.not_processed(&self.attempts)?;
         self.board.count(|counts| counts.retries += 1);
         let why = match end {
             Ok(outcome) => format!("it answered {}", outcome.status),
@@ -179,17 +212,30 @@ impl Courier {
         Ok(())
     }
 
-    fn in_doubt(
-        &mut self,
-        position: Position,
-        life: life::Incarnation,
-        end: Result<Outcome, End>,
-    ) -> Result<Halt, Halt> {
-        self.attempts.failed += 1;
-        self.board.store.in_doubt(self.attempts)?;
-        self.board.set_standing(Standing { life: Some(life), begun: Some(position) });
+    /// Counts a delivery that nobody can say the end of. It may be repeated only where that does no harm.
+    fn in_doubt(&mut self, begun: &Begun, terms: Terms, end: Result<Outcome, End>) -> Result<(), Halt> {
         let end = end.err().map(|end| end.to_string()).unwrap_or_default();
-        let why = format!("the delivery of position {position} is in doubt ({end})");
-        Ok(Halt::For(trouble::state_unknown(&why)))
+        tracing::warn!(position = %begun.position, attempt = begun.attempt, end, "a delivery is in doubt");
+        self.connected = None;
+        self.board.delivery(None);
+        self.doubted(begun, terms.max_attempts)?;
+        let standing = self.board.standing();
+        self.board.set_standing(Standing { begun: Some(begun.standing()), ..standing });
+        if begun.idempotent { Ok(()) } else { Err(Halt::Unknown) }
+    }
+
+    /// Counts it as an attempt; says at once if it was the last one.
+    pub(super) fn doubted(&mut self, begun: &Begun, max_attempts: u32) -> Result<(), store::Error> {
+        if self.attempts.at(begun.position) >= begun.attempt {
+            return Ok(()); // was counted when it ended, or at an earlier start
+        }
+        self.attempts.tally.doubts += 1;
+        let poison = self.attempts.fail(begun.position, begun.attempt, max_attempts);
+        self.board.store.in_doubt(&self.attempts)?;
+        self.board.tally(self.attempts.tally);
+        if poison {
+            self.board.halt(trouble::poisoned(begun.position, begun.attempt));
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,17 @@ use crate::app::Outcome;
 const STRIDE: u64 = 256;
 
 impl Chain {
+    /// Chains a command whose outcome says nothing: where it may be delivered twice, the second answer can be another.
+    pub(super) fn unheard(&mut self, position: Position, of: DigestOf) {
+        if of != DigestOf::None {
+            self.hash = Sha256::new()
+                .chain_update(self.hash)
+                .chain_update(position.0.to_be_bytes())
+                .finalize()
+                .into();
+        }
+    }
+
     /// Chains an outcome.
     pub(super) fn outcome(&mut self, position: Position, outcome: &Outcome, of: DigestOf) {
         let mut hash = Sha256::new();

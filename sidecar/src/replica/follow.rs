@@ -14,20 +14,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::config::Config;
-use super::deliver::Courier;
+use super::deliver::{Courier, Delivered, Terms};
 use super::halt::{Backoff, Halt};
 use super::handle::resolution;
-use super::origin::{self, Origin};
-use super::rows::{Bookmark, Fate, Last};
+use super::idempotent::idempotent;
+use super::origin::{self, Origin, Stood};
+use super::rows::{Bookmark, Differs, Fate, Last, Remembered};
 use super::step::{self, Action, Context};
 use super::store::{Dealt, Error};
 use super::trouble;
 use crate::app::Delivery;
-use crate::life::verdict::{Standing, Verdict, verdict};
-use crate::log::{Batch, Log, Reader, Stored};
+use crate::life::verdict::{Course, Seen, Standing, course, verdict};
+use crate::log::{Batch, Log, Mark, Reader, Stored};
 
 /// How often the application's life is looked at while the log is quiet.
 const IDLE: Duration = Duration::from_millis(500);
+/// How often it is looked at while it is not known.
+const LOOK: Duration = Duration::from_millis(100);
 /// How often the orderer is told how far this agent is.
 const COMMIT: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,8 @@ pub(super) struct Follower {
     pub(super) courier: Courier,
     /// Where it stands, and the settings that hold there; none before the log's first settings were found.
     pub(super) stands: Option<(Bookmark, Settings)>,
+    /// Of before the application was rebuilt; none once the replay has passed it.
+    pub(super) remembered: Option<Remembered>,
 }
 
 impl Follower {
@@ -49,27 +54,91 @@ impl Follower {
         loop {
             let before = self.position();
             let Err(halt) = self.follow(&stop).await;
-            match halt {
-                Halt::Stopped => return Ok(()),
-                Halt::Failed(error) => return Err(error),
-                Halt::For(trouble) => {
-                    self.board.halt(trouble);
-                    stop.cancelled().await;
-                    return Ok(());
+            let go_on = match self.after(halt, &stop).await {
+                Ok(()) if self.position() != before => {
+                    backoff = Backoff::default();
+                    Ok(())
                 }
-                Halt::Wait(trouble) => {
-                    tracing::warn!(reason = trouble.reason, message = trouble.message, "waiting");
-                    self.board.unheard();
-                    self.board.trouble(Some(trouble));
-                }
-            }
-            if self.position() != before {
-                backoff = Backoff::default();
-            }
-            if backoff.pause(&stop).await.is_err() {
-                return Ok(());
+                Ok(()) => backoff.pause(&stop).await,
+                Err(halt) => Err(halt),
+            };
+            match go_on {
+                Ok(()) => {}
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// What follows from a halt; once it returns, following can be tried again.
+    async fn after(&mut self, halt: Halt, stop: &CancellationToken) -> Result<(), Halt> {
+        match halt {
+            Halt::Stopped | Halt::Failed(_) => return Err(halt),
+            Halt::For(trouble) => {
+                self.board.halt(trouble);
+                stop.cancelled().await;
+                return Err(Halt::Stopped);
+            }
+            Halt::Poisoned(trouble) => {
+                self.board.halt(trouble);
+                self.board.replayed();
+                while matches!(self.course(), Course::GoOn) {
+                    rest(stop, IDLE).await?;
+                }
+            }
+            Halt::Unknown => {}
+            Halt::Wait(trouble) => {
+                tracing::warn!(reason = trouble.reason, message = trouble.message, "waiting");
+                self.board.unheard();
+                self.board.waits(Some(trouble));
+            }
+        }
+        self.until_known(stop).await
+    }
+
+    /// Waits until the application's state is known, or another life can be built from the log's start.
+    async fn until_known(&mut self, stop: &CancellationToken) -> Result<(), Halt> {
+        loop {
+            let (trouble, calls_for) = match self.course() {
+                Course::GoOn => {
+                    self.board.unknown(None);
+                    return Ok(());
+                }
+                Course::Rebuild(why) => return self.begin_anew(&why),
+                Course::Wait(why) => (trouble::state_unknown(&why, None), None),
+                Course::Call(what, why) => (trouble::state_unknown(&why, Some(what)), Some(what)),
+            };
+            self.board.waits(None);
+            self.board.unknown(Some((trouble, calls_for)));
+            rest(stop, LOOK).await?;
+        }
+    }
+
+    /// Forgets what was applied to the last life, and stands before the log's first entry. What the replay has to come
+    /// by is kept, and so are failed attempts.
+    fn begin_anew(&mut self, why: &str) -> Result<(), Halt> {
+        let bookmark = self.stands.as_ref().map(|(bookmark, _)| bookmark);
+        let reached = bookmark.and_then(|Bookmark { incarnation, last, chain, .. }| {
+            last.map(|last| Remembered { incarnation: incarnation.clone(), last, hash: chain.hash })
+        });
+        let further = |r: &Remembered| {
+            self.remembered.as_ref().is_none_or(|known| known.last.position < r.last.position)
+        };
+        if let Some(reached) = reached.filter(further) {
+            self.remembered = Some(reached);
+        }
+        self.courier.disconnect();
+        self.courier.attempts.tally.rebuilds += 1;
+        self.board.store.forget(self.remembered.as_ref(), &self.courier.attempts)?;
+        tracing::warn!(why, remembered = ?self.remembered.as_ref().map(|r| r.last.position), "the application is rebuilt");
+        self.stands = None;
+        self.board.begin_anew(self.courier.attempts.tally);
+        Ok(())
+    }
+
+    fn course(&self) -> Course {
+        let seen = Seen::of(self.board.life.current());
+        course(verdict(&self.board.standing(), &seen), self.config.restart)
     }
 
     fn position(&self) -> Option<Position> {
@@ -87,7 +156,7 @@ impl Follower {
             let head = self.log.head().await.map_err(|error| Halt::Wait(trouble::unreachable(&error)))?;
             self.board.start_head(head);
         }
-        self.board.trouble(None);
+        self.board.waits(None);
         let Origin { mut reader, ahead, .. } = origin;
         for stored in ahead {
             self.deal(stored, stop).await?;
@@ -104,10 +173,18 @@ impl Follower {
     async fn open(&self, stop: &CancellationToken) -> Result<Origin, Halt> {
         let expected = self.config.expected.borrow().clone();
         let bookmark = self.stands.as_ref().map(|(bookmark, _)| bookmark);
+        let stood = match (bookmark, &self.remembered) {
+            (Some(Bookmark { incarnation, last: Some(last), .. }), _) => {
+                Some((incarnation, Stood::After(last)))
+            }
+            (_, Some(Remembered { incarnation, last, .. })) => Some((incarnation, Stood::Once(last))),
+            (Some(Bookmark { incarnation, last: None, .. }), None) => Some((incarnation, Stood::Before)),
+            (None, None) => None,
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(Halt::Stopped),
-            origin = origin::open(&*self.log, expected, bookmark) => origin,
+            origin = origin::open(&*self.log, expected, stood) => origin,
         }
     }
 
@@ -116,7 +193,9 @@ impl Follower {
         let mut stored = std::mem::take(&mut origin.ahead);
         loop {
             if let Some(settings) = origin::settings(&stored, &self.config.engine, &self.config.cluster)? {
-                let bookmark = Bookmark::new(origin.incarnation.clone());
+                let incarnation = origin.incarnation.clone();
+                let rebuilding = self.remembered.is_some();
+                let bookmark = Bookmark { rebuilding, ..Bookmark::new(incarnation) };
                 self.board.store.first(&bookmark, &settings)?;
                 self.board.dealt(&bookmark, bookmark.next(), None, false);
                 self.stands = Some((bookmark, settings));
@@ -124,7 +203,7 @@ impl Follower {
             }
             let batch = next(origin.reader.as_mut(), stop).await?;
             if batch.end.is_some_and(|end| batch.next >= end) {
-                self.board.trouble(Some(trouble::waiting_for_settings()));
+                self.board.waits(Some(trouble::waiting_for_settings()));
             }
             stored = batch.entries;
         }
@@ -143,7 +222,7 @@ impl Follower {
         let Some((bookmark, _)) = &mut self.stands else { return Ok(()) };
         self.board.dealt(bookmark, next, None, chained);
         if !bookmark.reached && self.board.progress().borrow().reached {
-            bookmark.reached = true;
+            (bookmark.reached, bookmark.rebuilding) = (true, false);
             self.board.store.note(bookmark)?;
         }
         Ok(())
@@ -160,6 +239,7 @@ impl Follower {
         if stop.is_cancelled() {
             return Err(Halt::Stopped);
         }
+        self.passes(position, mark)?;
         self.board.begins(entry.log_time);
         bookmark.log_time = bookmark.log_time.max(entry.log_time);
         let identity = step::identity(&entry, self.context(&bookmark, &settings));
@@ -167,12 +247,18 @@ impl Follower {
             Some((identity, _)) => self.board.store.identity(identity)?,
             None => None,
         };
-        let found = found.filter(|(at, _)| *at >= bookmark.floor);
+        // A replay finds rows of what it has not come to yet.
+        let found = found.filter(|(at, _)| *at >= bookmark.floor && *at < position);
         let fingerprint = identity.as_ref().map(|(_, fingerprint)| *fingerprint);
         let action = step::step(&entry, fingerprint, found, self.context(&bookmark, &settings));
         let mut holds = None;
+        let mut forgotten = false;
         let fate = match action {
-            Action::Deliver => Some(self.apply(&entry, identity.as_ref(), &mut bookmark, stop).await?),
+            Action::Deliver => {
+                let (fate, news) = self.apply(&entry, identity.as_ref(), &mut bookmark, stop).await?;
+                forgotten = news;
+                Some(fate)
+            }
             Action::Duplicate(of) => Some(Fate::Duplicate(of)),
             Action::Reused(of) => Some(Fate::Reused(of)),
             Action::Void(why) => Some(Fate::Void(why)),
@@ -187,44 +273,74 @@ impl Follower {
         bookmark.last = Some(Last { position, mark });
         let start_head = self.board.progress().borrow().start_head;
         bookmark.reached |= start_head.is_some_and(|head| bookmark.next() >= head);
+        bookmark.rebuilding &= !bookmark.reached;
         let applied = matches!(fate, Some(Fate::Applied(_)));
         let dealt = Dealt {
             position,
             fate: fate.as_ref(),
             identity: identity.as_ref().filter(|_| applied).map(|(identity, print)| (identity, *print)),
             settings: holds.as_ref(),
+            attempts: forgotten.then_some(&self.courier.attempts),
             bounds: settings.dedup,
         };
         self.board.store.record(&dealt, &mut bookmark)?;
+        self.passed(&bookmark)?;
         self.stands = Some((bookmark, holds.unwrap_or(settings)));
         self.show(position, fate)
     }
 
-    /// Delivers a command; what it changes goes into `bookmark`.
+    /// A replay must come by the last entry of before.
+    fn passes(&self, position: Position, mark: Mark) -> Result<(), Halt> {
+        let Some(Remembered { last, .. }) = &self.remembered else { return Ok(()) };
+        let other = position > last.position || position == last.position && !origin::same(mark, last.mark);
+        if !other {
+            return Ok(());
+        }
+        let why = format!("another entry stands where position {} was applied before", last.position);
+        Err(Halt::For(trouble::replaced(&why)))
+    }
+
+    /// Compares the digest with that of before, where it was remembered.
+    fn passed(&mut self, bookmark: &Bookmark) -> Result<(), Halt> {
+        let there = |r: &mut Remembered| Some(r.last.position) == bookmark.position();
+        let Some(before) = self.remembered.take_if(there) else { return Ok(()) };
+        if before.hash != bookmark.chain.hash {
+            let position = before.last.position;
+            self.board.store.differs(Differs { position })?;
+            self.board.suspect(trouble::not_deterministic(position));
+        }
+        Ok(())
+    }
+
+    /// Delivers a command; what it changes goes into `bookmark`. Also whether failed attempts are forgotten with it.
     async fn apply(
         &mut self,
         entry: &Entry,
         identity: Option<&(Identity, Fingerprint)>,
         bookmark: &mut Bookmark,
         stop: &CancellationToken,
-    ) -> Result<Fate, Halt> {
+    ) -> Result<(Fate, bool), Halt> {
         let (Body::Command(command), Some((identity, _))) = (&entry.body, identity) else {
-            return Ok(Fate::Void("it is no command".into()));
+            return Ok((Fate::Void("it is no command".into()), false));
         };
         let class = self.class();
         let position = entry.position;
         let incarnation = bookmark.incarnation.clone();
         let place = Place { incarnation: &incarnation, position, log_time: bookmark.log_time };
         let delivery = Delivery { command, identity, place };
-        let delivered = Box::pin(self.courier.deliver(&delivery, class.max_attempts, stop)).await?;
-        let rejected = delivered.outcome.status >= 400;
+        let idempotent = idempotent(command, &class);
+        let terms = Terms { max_attempts: class.max_attempts, idempotent };
+        let Delivered { outcome, life, forgotten } =
+            Box::pin(self.courier.deliver(&delivery, terms, stop)).await?;
+        let rejected = outcome.status >= 400;
         self.board.count(|counts| counts.rejected += u64::from(rejected));
-        bookmark.chain.outcome(position, &delivered.outcome, class.digest);
-        if bookmark.life.as_ref() != Some(&delivered.life) {
-            bookmark.life = Some(delivered.life.clone());
-            self.board.set_standing(Standing { life: Some(delivered.life), begun: None });
+        match idempotent {
+            true => bookmark.chain.unheard(position, class.digest),
+            false => bookmark.chain.outcome(position, &outcome, class.digest),
         }
-        Ok(Fate::Applied(delivered.outcome))
+        bookmark.life = Some(life.clone());
+        self.board.set_standing(Standing { life: Some(life), ..Standing::default() });
+        Ok((Fate::Applied(outcome), forgotten))
     }
 
     /// Tells those who wait, and everybody else.
@@ -254,18 +370,11 @@ impl Follower {
         Ok(())
     }
 
-    /// Halts where the application that listens now is not the one that holds what was applied.
+    /// Stops where the application that listens now is not the one that holds what was applied.
     fn look(&self) -> Result<(), Halt> {
-        let standing = self.board.standing();
-        let now = match self.board.life.current() {
-            Ok(Some(now)) => now,
-            // Nobody there, or not to be seen: the next connection decides, unless it is settled already.
-            Ok(None) | Err(_) if standing.begun.is_none() => return Ok(()),
-            Ok(None) | Err(_) => crate::life::Incarnation::unseen(),
-        };
-        match verdict(&standing, Some(&now)) {
-            Verdict::Known => Ok(()),
-            Verdict::Unknown(why) => Err(Halt::For(trouble::state_unknown(&why))),
+        match self.course() {
+            Course::GoOn => Ok(()),
+            Course::Rebuild(_) | Course::Wait(_) | Course::Call(..) => Err(Halt::Unknown),
         }
     }
 
@@ -294,6 +403,14 @@ impl Follower {
             floor: bookmark.floor,
             settings,
         }
+    }
+}
+
+async fn rest(stop: &CancellationToken, time: Duration) -> Result<(), Halt> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Halt::Stopped),
+        () = tokio::time::sleep(time) => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use decree_wire::command::Identity;
-use decree_wire::heartbeat::{State, Trouble};
+use decree_wire::heartbeat::Trouble;
 use decree_wire::position::Position;
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use super::resolution::{Known, Resolution};
 use super::rows::Fate;
 use super::store::Error;
 use super::trouble;
-use crate::life::verdict::{Verdict, verdict};
+use crate::life::verdict::{Seen, Verdict, verdict};
 
 /// What the rest of the sidecar asks a replica. Cheap to clone.
 ///
@@ -35,7 +35,9 @@ impl Handle {
     /// If the store can't be read.
     pub fn known(&self, identity: &Identity) -> Result<Option<Known>, Error> {
         let Some((position, fingerprint)) = self.board.store.identity(identity)? else { return Ok(None) };
-        if position < self.board.ledger.floor() {
+        // What a replay has not come to yet was applied to a life that is gone.
+        let reach = self.board.ledger.reach();
+        if position < reach.floor || position >= reach.next {
             return Ok(None);
         }
         Ok(Some(Known { position, fingerprint, outcome: self.outcome(position)? }))
@@ -69,22 +71,18 @@ impl Handle {
     /// # Errors
     /// What to tell the client, with 503.
     pub fn application_known(&self) -> Result<(), Trouble> {
-        let progress = self.board.progress();
-        let halted = match &*progress.borrow() {
-            Progress { state: State::Halted, trouble: Some(trouble), .. } => Some(trouble.clone()),
-            _ => None,
-        };
-        if let Some(halted) = halted.filter(|halted| halted.reason == trouble::APPLICATION_STATE_UNKNOWN) {
-            return Err(halted);
+        if let Some(unknown) = self.board.not_known() {
+            return Err(unknown);
         }
-        match self.board.life.current() {
-            // Where it can't be seen, the next delivery's connection decides.
-            Err(_) => Ok(()),
-            Ok(None) => Err(trouble::nothing_listens()),
-            Ok(Some(now)) => match verdict(&self.board.standing(), Some(&now)) {
-                Verdict::Known => Ok(()),
-                Verdict::Unknown(why) => Err(trouble::state_unknown(&why)),
-            },
+        let seen = Seen::of(self.board.life.current());
+        match verdict(&self.board.standing(), &seen) {
+            Verdict::Known if seen == Seen::Nobody => Err(trouble::nothing_listens()),
+            Verdict::Known => Ok(()),
+            Verdict::New(why) | Verdict::Alive(why) | Verdict::Gone(why) => {
+                Err(trouble::state_unknown(&why, None))
+            }
+            // The next delivery's connection decides.
+            Verdict::Hidden(_) => Ok(()),
         }
     }
 

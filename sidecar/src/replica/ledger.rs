@@ -95,8 +95,8 @@ impl Ledger {
         }
     }
 
-    pub(super) fn floor(&self) -> Position {
-        self.state().reach.floor
+    pub(super) fn reach(&self) -> Reach {
+        self.state().reach
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -9,9 +9,9 @@ use decree_wire::settings::Settings;
 use tokio::time::Instant;
 
 use super::halt::Halt;
-use super::rows::{Bookmark, Last};
+use super::rows::Last;
 use super::trouble;
-use crate::log::{Error, Log, Reader, Stored};
+use crate::log::{Error, Log, Mark, Reader, Stored};
 
 /// How long the last entry is waited for. A new leader's end may lag for a moment behind what was read before.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -26,24 +26,40 @@ pub(super) struct Origin {
     pub(super) ahead: Vec<Stored>,
 }
 
-/// Makes sure that the log is the one that was followed, and stands where the bookmark says.
+/// Where a replica stood in the log that it followed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stood<'a> {
+    /// Before its first entry.
+    Before,
+    /// After this entry, and so it goes on.
+    After(&'a Last),
+    /// After this entry once; now it begins anew.
+    Once(&'a Last),
+}
+
+/// Makes sure that the log is the one that was followed, and has what was applied.
 pub(super) async fn open(
     log: &dyn Log,
     expected: Option<Incarnation>,
-    bookmark: Option<&Bookmark>,
+    stood: Option<(&Incarnation, Stood<'_>)>,
 ) -> Result<Origin, Halt> {
     let Some(expected) = expected else { return Err(Halt::Wait(trouble::waiting_for_topic())) };
     let found = log.incarnation().await.map_err(|error| lost(&error))?;
-    if let Some(bookmark) = bookmark.filter(|bookmark| bookmark.incarnation != found) {
-        let why = format!("its id was {} and is {found}", bookmark.incarnation);
+    if let Some((before, _)) = stood.filter(|(before, _)| **before != found) {
+        let why = format!("its id was {before} and is {found}");
         return Err(Halt::For(trouble::replaced(&why)));
     }
     if found != expected {
         return Err(Halt::Wait(trouble::other_topic(&found, &expected)));
     }
-    let (reader, ahead) = match bookmark.and_then(|bookmark| bookmark.last.as_ref()) {
-        None => read(log, Position(0)).await?,
-        Some(last) => resume(log, last).await?,
+    let (reader, ahead) = match stood.map(|(_, stood)| stood) {
+        None | Some(Stood::Before) => read(log, Position(0)).await?,
+        Some(Stood::After(last)) => resume(log, last).await?,
+        Some(Stood::Once(last)) => {
+            // Not the least is replayed of a log that does not have what was applied before.
+            drop(resume(log, last).await?);
+            read(log, Position(0)).await?
+        }
     };
     Ok(Origin { incarnation: found, reader, ahead })
 }
@@ -62,7 +78,7 @@ async fn resume(log: &dyn Log, last: &Last) -> Result<(Box<dyn Reader>, Vec<Stor
         };
         let mut entries = batch.entries.into_iter();
         if let Some(first) = entries.next() {
-            if first.entry.position != last.position || !same(&first, last) {
+            if first.entry.position != last.position || !same(first.mark, last.mark) {
                 let why = format!("another entry stands where position {} was applied", last.position);
                 return Err(Halt::For(trouble::replaced(&why)));
             }
@@ -83,8 +99,8 @@ async fn resume(log: &dyn Log, last: &Last) -> Result<(Box<dyn Reader>, Vec<Stor
     }
 }
 
-fn same(stored: &Stored, last: &Last) -> bool {
-    let (now, then) = (stored.mark, last.mark);
+/// Whether an entry is the one that was read before.
+pub(super) fn same(now: Mark, then: Mark) -> bool {
     let epochs = now.leader_epoch.zip(then.leader_epoch);
     now.hash == then.hash && epochs.is_none_or(|(now, then)| now == then)
 }

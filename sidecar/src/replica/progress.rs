@@ -1,12 +1,13 @@
 //! Where a replica is, for status, readiness, heartbeats and metrics.
 
-use decree_wire::heartbeat::{Digest, State, Trouble};
+use decree_wire::heartbeat::{CallsFor, Digest, Rebuild, State, Trouble};
 use decree_wire::position::{Incarnation, Position};
+use serde::{Deserialize, Serialize};
 
 /// Where a replica is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// `Waiting`, `CatchingUp`, `Running` or `Halted`; never `Draining`, which is the sidecar's.
+    /// Never `Draining`, which is the sidecar's.
     pub state: State,
     /// The log that is followed; none before one was found.
     pub incarnation: Option<Incarnation>,
@@ -31,10 +32,18 @@ pub struct Progress {
     pub compared: Option<Digest>,
     /// Why it is halted, waits, or is cut off.
     pub trouble: Option<Trouble>,
+    /// What was seen of the application that only a person can judge; it goes on with that.
+    pub suspicion: Option<Trouble>,
+    /// What only the cluster can do, so that the application's state is known again.
+    pub calls_for: Option<CallsFor>,
+    /// How far the application is rebuilt; none while it is not being rebuilt.
+    pub rebuild: Option<Rebuild>,
     /// How the application is.
     pub application: Application,
     /// What became of the entries since this sidecar's start.
     pub counts: Counts,
+    /// What became of its lives since the journal began.
+    pub tally: Tally,
 }
 
 /// How the application is.
@@ -69,6 +78,18 @@ pub struct Counts {
     pub retries: u64,
 }
 
+/// What became of the application's lives, and of deliveries in doubt, since the pod's journal began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Tally {
+    /// Deliveries of which nobody can say whether the application acted on them.
+    pub doubts: u64,
+    /// Of those, delivered again to the same life, as the settings allow.
+    pub redelivered: u64,
+    /// New lives to which the log was, or is being, replayed.
+    pub rebuilds: u64,
+}
+
 impl Default for Progress {
     fn default() -> Self {
         Self {
@@ -84,8 +105,12 @@ impl Default for Progress {
             digest: None,
             compared: None,
             trouble: None,
+            suspicion: None,
+            calls_for: None,
+            rebuild: None,
             application: Application::Unknown,
             counts: Counts::default(),
+            tally: Tally::default(),
         }
     }
 }

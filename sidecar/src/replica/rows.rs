@@ -1,12 +1,15 @@
 //! What the store holds, and its bytes.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BufMut, Bytes};
 use decree_wire::heartbeat;
 use decree_wire::position::{Incarnation, Position};
 use serde::{Deserialize, Serialize};
 
+use super::progress::Tally;
 use crate::app::{Omitted, Outcome};
-use crate::life;
+use crate::life::{self, verdict};
 use crate::log::Mark;
 
 /// Where the replica stands. Written with each entry, together with everything that the entry changed.
@@ -30,10 +33,13 @@ pub(super) struct Bookmark {
     pub(super) life: Option<life::Incarnation>,
     /// Whether the head known at a sidecar's start was ever reached.
     pub(super) reached: bool,
+    /// The log is being replayed to a new life of the application.
+    #[serde(default)]
+    pub(super) rebuilding: bool,
 }
 
 /// The last entry dealt with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Last {
     pub(super) position: Position,
     pub(super) mark: Mark,
@@ -67,6 +73,7 @@ impl Bookmark {
             kept: Kept::default(),
             life: None,
             reached: false,
+            rebuilding: false,
         }
     }
 
@@ -86,13 +93,64 @@ pub(super) struct Begun {
     pub(super) position: Position,
     pub(super) attempt: u32,
     pub(super) life: life::Incarnation,
+    pub(super) idempotent: bool,
 }
 
-/// Failed attempts at one position, over all lives of the sidecar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+impl Begun {
+    pub(super) fn standing(&self) -> verdict::Begun {
+        verdict::Begun { position: self.position, life: self.life.clone(), idempotent: self.idempotent }
+    }
+}
+
+/// Failed attempts by position, over all lives of the sidecar and of the application. A position's are forgotten when
+/// it is applied: a replay that passes earlier ones leaves the others as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Attempts {
+    pub(super) failed: BTreeMap<Position, u32>,
+    /// Where they have become as many as the settings allow.
+    pub(super) poisoned: Option<Position>,
+    /// What became of deliveries and lives, since the journal began.
+    pub(super) tally: Tally,
+}
+
+impl Attempts {
+    pub(super) fn at(&self, position: Position) -> u32 {
+        self.failed.get(&position).copied().unwrap_or_default()
+    }
+
+    /// The attempt of that number failed; to say so again changes nothing. Whether it is poison now.
+    pub(super) fn fail(&mut self, position: Position, attempt: u32, most: u32) -> bool {
+        let failed = self.failed.entry(position).or_default();
+        *failed = (*failed).max(attempt);
+        let poison = *failed >= most.max(1);
+        if poison {
+            self.poisoned = Some(position);
+        }
+        poison
+    }
+
+    /// It was applied. Whether that is news.
+    pub(super) fn passed(&mut self, position: Position) -> bool {
+        self.failed.remove(&position).is_some()
+    }
+}
+
+/// What a replica remembers of before its application was rebuilt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    /// The log.
+    pub(super) incarnation: Incarnation,
+    /// The last entry that was dealt with: the replay must come by it.
+    pub(super) last: Last,
+    /// The digest there: the replay must give it again.
+    pub(super) hash: [u8; 32],
+}
+
+/// Where a replay gave another digest than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Differs {
     pub(super) position: Position,
-    pub(super) failed: u32,
 }
 
 /// What became of a command entry.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::rows::{Attempts, Begun, Bookmark, Fate};
+use super::rows::{Attempts, Begun, Bookmark, Differs, Fate, Remembered};
 
 /// The store failed: nothing can be promised any more.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ const BOOKMARK: &str = "bookmark";
 const SETTINGS: &str = "settings";
 const BEGUN: &str = "begun";
 const ATTEMPTS: &str = "attempts";
+const REMEMBERED: &str = "remembered";
+const DIFFERS: &str = "differs";
+const REBOOTED: &str = "rebooted";
 
 /// The store.
 pub(super) struct Store {
@@ -72,6 +75,11 @@ pub(super) struct Left {
     pub(super) settings: Option<Settings>,
     pub(super) begun: Option<Begun>,
     pub(super) attempts: Attempts,
+    /// Of before the application was rebuilt.
+    pub(super) remembered: Option<Remembered>,
+    pub(super) differs: Option<Differs>,
+    /// Another boot's journal was thrown away for this one.
+    pub(super) rebooted: bool,
 }
 
 /// An entry that was dealt with: all of it is written at once.
@@ -84,6 +92,8 @@ pub(super) struct Dealt<'a> {
     pub(super) identity: Option<(&'a Identity, Fingerprint)>,
     /// The settings that hold from now on.
     pub(super) settings: Option<&'a Settings>,
+    /// Failed attempts, where they have changed with it.
+    pub(super) attempts: Option<&'a Attempts>,
     /// Those that hold for the window's and the outcomes' bounds.
     pub(super) bounds: decree_wire::settings::Dedup,
 }
@@ -94,18 +104,25 @@ impl Store {
         let io = |error: std::io::Error| Error { attempt: "open", detail: error.to_string() };
         fs::create_dir_all(folder).map_err(io)?;
         let (own, new) = (format!("journal-{boot}"), format!("journal-{boot}.new"));
-        for entry in fs::read_dir(folder).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with("journal-") && name != own.as_str() {
-                fs::remove_dir_all(entry.path()).map_err(io)?;
-            }
+        let (path, new) = (folder.join(own), folder.join(new));
+        if new.exists() {
+            fs::remove_dir_all(&new).map_err(io)?;
         }
-        let path = folder.join(own);
+        let others = others(folder, &path).map_err(io)?;
         if !path.exists() {
-            // Made aside and renamed: a store that was killed while it was made is never opened.
-            drop(Self::at(&folder.join(&new))?);
-            fs::rename(folder.join(new), &path).map_err(io)?;
+            // Made aside and renamed: a store that was killed while it was made is never opened. What it has to know of
+            // the others stands in it before they are gone.
+            let store = Self::at(&new)?;
+            if !others.is_empty() {
+                let mut batch = store.batch();
+                store.put(&mut batch, REBOOTED, &true)?;
+                commit(batch)?;
+            }
+            drop(store);
+            fs::rename(new, &path).map_err(io)?;
+        }
+        for other in others {
+            fs::remove_dir_all(other).map_err(io)?;
         }
         let store = Self::at(&path)?;
         let left = Left {
@@ -113,6 +130,9 @@ impl Store {
             settings: store.row(SETTINGS)?,
             begun: store.row(BEGUN)?,
             attempts: store.row(ATTEMPTS)?.unwrap_or_default(),
+            remembered: store.row(REMEMBERED)?,
+            differs: store.row(DIFFERS)?,
+            rebooted: store.row(REBOOTED)?.unwrap_or_default(),
         };
         Ok((store, left))
     }
@@ -143,17 +163,38 @@ impl Store {
     }
 
     /// A delivery ended, and the application did not process it.
-    pub(super) fn not_processed(&self, attempts: Attempts) -> Result<(), Error> {
+    pub(super) fn not_processed(&self, attempts: &Attempts) -> Result<(), Error> {
         let mut batch = self.batch();
         batch.remove(&self.state, BEGUN);
-        self.put(&mut batch, ATTEMPTS, &attempts)?;
+        self.put(&mut batch, ATTEMPTS, attempts)?;
         commit(batch)
     }
 
     /// A delivery ended in doubt: it counts, and stays begun.
-    pub(super) fn in_doubt(&self, attempts: Attempts) -> Result<(), Error> {
+    pub(super) fn in_doubt(&self, attempts: &Attempts) -> Result<(), Error> {
         let mut batch = self.batch();
-        self.put(&mut batch, ATTEMPTS, &attempts)?;
+        self.put(&mut batch, ATTEMPTS, attempts)?;
+        commit(batch)
+    }
+
+    /// Begins anew for a new life of the application, all at once. Rows of before stay where they are: a replay is
+    /// told of those before its own position only, and writes every one of them again.
+    pub(super) fn forget(&self, remembered: Option<&Remembered>, attempts: &Attempts) -> Result<(), Error> {
+        let mut batch = self.batch();
+        for row in [BOOKMARK, SETTINGS, BEGUN] {
+            batch.remove(&self.state, row);
+        }
+        if let Some(remembered) = remembered {
+            self.put(&mut batch, REMEMBERED, remembered)?;
+        }
+        self.put(&mut batch, ATTEMPTS, attempts)?;
+        commit(batch)
+    }
+
+    /// The replay gave another digest than before.
+    pub(super) fn differs(&self, differs: Differs) -> Result<(), Error> {
+        let mut batch = self.batch();
+        self.put(&mut batch, DIFFERS, &differs)?;
         commit(batch)
     }
 
@@ -183,7 +224,9 @@ impl Store {
             bookmark.kept.bytes += bytes.len() as u64;
             batch.insert(&self.fates, key, bytes);
             batch.remove(&self.state, BEGUN);
-            batch.remove(&self.state, ATTEMPTS);
+        }
+        if let Some(attempts) = dealt.attempts {
+            self.put(&mut batch, ATTEMPTS, attempts)?;
         }
         if let Some((identity, fingerprint)) = dealt.identity {
             let hash = hash(identity);
@@ -289,6 +332,18 @@ impl Store {
     }
 }
 
+/// Journals of other boots.
+fn others(folder: &Path, own: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("journal-") && entry.path() != own {
+            others.push(entry.path());
+        }
+    }
+    Ok(others)
+}
+
 fn commit(batch: WriteBatch) -> Result<(), Error> {
     batch.commit().map_err(failed("write"))
 }
@@ -333,6 +388,7 @@ mod tests {
             fate: Some(&fate),
             identity: Some((&identity, Fingerprint([0; 32]))),
             settings: None,
+            attempts: None,
             bounds,
         };
         bookmark.last = Some(Last { position, mark: Mark { hash: [0; 32], leader_epoch: None } });

@@ -1,6 +1,6 @@
 //! What keeps a replica from going on, in words for a person: what is wrong, where to look, what to do.
 
-use decree_wire::heartbeat::Trouble;
+use decree_wire::heartbeat::{CallsFor, Rebuild, Trouble};
 use decree_wire::position::{EngineName, Incarnation, Position};
 use decree_wire::settings::Settings;
 
@@ -14,18 +14,50 @@ fn trouble(reason: &str, message: String) -> Trouble {
     Trouble { reason: reason.to_owned(), message }
 }
 
-pub(super) fn state_unknown(why: &str) -> Trouble {
-    let message = format!(
-        "{why}; nothing is delivered and nothing answered from it; delete the pod, so that its application is rebuilt \
-         from the log"
-    );
+/// The application's state is not known; what happens about it.
+pub(super) fn state_unknown(why: &str, next: Option<CallsFor>) -> Trouble {
+    let next = match next {
+        Some(CallsFor::ContainerRestart) => {
+            "its container's liveness probe fails until the kubelet has restarted it, then it is rebuilt from the log"
+        }
+        Some(CallsFor::Eviction) => {
+            "what it wrote may outlive its container, so its pod has to go: the operator evicts it, or delete it; the \
+             next pod is built from the log"
+        }
+        None => "it is rebuilt from the log as soon as its next life listens",
+    };
+    let message =
+        format!("{why}; until then nothing is delivered to it and nothing answered from it; {next}");
     trouble(APPLICATION_STATE_UNKNOWN, message)
+}
+
+/// The log is replayed to a new life of the application.
+pub(super) fn rebuilding(rebuild: &Rebuild) -> Trouble {
+    let Rebuild { target, position, remaining_ms } = rebuild;
+    let time = match remaining_ms {
+        Some(ms) => format!("about {} s are left", ms.div_ceil(1000)),
+        None => "how long it takes is not known yet".to_owned(),
+    };
+    let message = format!(
+        "the application restarted and is rebuilt from the log: position {position} of {target}, {time}; nothing is \
+         answered from it until then"
+    );
+    trouble("Rebuilding", message)
+}
+
+pub(super) fn not_deterministic(position: Position) -> Trouble {
+    let message = format!(
+        "the application was rebuilt from the log and up to position {position} did not give the answers that it gave \
+         before: its answers depend on more than the commands (time, chance, its own address, another service); use \
+         the time and seed that come with each command, or set agents[].digest to Status or None"
+    );
+    trouble("NotDeterministic", message)
 }
 
 pub(super) fn poisoned(position: Position, failed: u32) -> Trouble {
     let message = format!(
-        "the command at position {position} failed {failed} times, which is the class's maxAttempts; see the \
-         application's log for why, mend it, then delete the pod"
+        "the command at position {position} failed {failed} times, and agents[].app.maxAttempts allows no more; what \
+         stands behind it waits in the log; see the application's log for why, mend it, then delete the pod"
     );
     trouble("Poisoned", message)
 }

@@ -111,6 +111,9 @@ pub(crate) async fn doors(log: MemoryLog, folder: tempfile::TempDir) -> Running 
         namespace: "shop".into(),
         class: Some("a".into()),
         version: 1,
+        restart: decree_wire::probe::Restart::Container,
+        liveness: None,
+        ip: "127.0.0.1".into(),
     };
     let agent = Agent::new(pod, documents, Metrics::default());
     let stop = CancellationToken::new();

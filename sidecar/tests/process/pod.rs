@@ -79,7 +79,12 @@ impl Pod {
 
     pub(crate) fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_decree-sidecar"));
-        command.env_clear().env("DECREE_POD", "a-0").env("DECREE_CLASS", "a").env("DECREE_LOG", "info");
+        command
+            .env_clear()
+            .env("DECREE_POD", "a-0")
+            .env("DECREE_CLASS", "a")
+            .env("DECREE_RESTART", "Container")
+            .env("DECREE_LOG", "info");
         for (flag, folder) in [("--document", "document"), ("--state", "state"), ("--run", "run")] {
             command.arg(flag).arg(self.path(folder));
         }

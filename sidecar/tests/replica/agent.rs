@@ -14,6 +14,7 @@ use decree_wire::command::{Command, Identity, engine_source};
 use decree_wire::control::Control;
 use decree_wire::heartbeat::{State, Trouble};
 use decree_wire::position::{EngineName, Incarnation, Position};
+use decree_wire::probe::Restart;
 use decree_wire::settings::{ClassSettings, Dedup, DigestOf, Settings};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -87,11 +88,27 @@ impl World {
     }
 
     pub(crate) fn start_as(&self, replicates: bool, state: &Path) -> Agent {
+        self.start_with(Restart::Container, replicates, state)
+    }
+
+    /// In a pod that has to go before its application is empty again.
+    pub(crate) fn start_in_pod(&self) -> Agent {
+        self.start_with(Restart::Pod, false, self.folder.path())
+    }
+
+    /// The container restarts: its application is empty, and another socket listens.
+    pub(crate) fn restart_application(&self, inode: u32) {
+        self.app.restart();
+        self.life.restart(inode);
+    }
+
+    fn start_with(&self, restart: Restart, replicates: bool, state: &Path) -> Agent {
         let config = Config {
             engine: engine(),
             cluster: "cluster".into(),
             class: "opa".into(),
             replicates,
+            restart,
             state: state.to_owned(),
             expected: self.expected.subscribe(),
         };
