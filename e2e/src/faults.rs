@@ -32,6 +32,18 @@ impl Bed {
         node::start_kubelet(self, node)
     }
 
+    /// Has the kubelets wait as they come before they start a container again, ten seconds and doubling; or a second
+    /// at most, as every bed begins.
+    pub fn set_default_back_off(&self, default: bool) -> Result<()> {
+        let file = node::default_back_off(self);
+        if default {
+            fs::write(&file, "").with_context(|| format!("write {}", file.display()))?;
+        } else if file.exists() {
+            fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+        }
+        (1..=NODES).try_for_each(|node| node::restart_kubelet(self, node))
+    }
+
     /// Cuts a broker off from its peers and from clients.
     pub fn cut_broker(&self, broker: usize) -> Result<()> {
         network::set_link(self, &checked_broker(broker)?, false)

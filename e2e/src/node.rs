@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::cluster::{Bed, DNS_SERVICE, node_address, node_name, node_pod_range};
@@ -48,6 +49,22 @@ pub(crate) fn start_runtime(bed: &Bed, node: usize) -> Result<()> {
 
 /// Starts the kubelet and kube-proxy beside the runtime.
 pub(crate) fn start_kubelet(bed: &Bed, node: usize) -> Result<()> {
+    start_kubelet_alone(bed, node)?;
+    proxy::start(bed, &node_name(node), &node_name(node))
+}
+
+/// Starts the kubelet anew, with what it is to do by now; containers run on meanwhile.
+pub(crate) fn restart_kubelet(bed: &Bed, node: usize) -> Result<()> {
+    process::stop(bed, &kubelet_name(node), Signal::TERM, START_LIMIT)?;
+    start_kubelet_alone(bed, node)
+}
+
+/// Where it stands that containers are started again with the kubelet's own back-off.
+pub(crate) fn default_back_off(bed: &Bed) -> PathBuf {
+    bed.dir().join("default-back-off")
+}
+
+fn start_kubelet_alone(bed: &Bed, node: usize) -> Result<()> {
     let name = node_name(node);
     let config = directory(bed, node).join("kubelet.json");
     fs::write(&config, kubelet_config(bed, node)).with_context(|| format!("write {}", config.display()))?;
@@ -61,8 +78,8 @@ pub(crate) fn start_kubelet(bed: &Bed, node: usize) -> Result<()> {
         .arg(format!("--hostname-override={name}"))
         .arg(format!("--node-ip={}", node_address(node)))
         .arg(format!("--node-labels=topology.kubernetes.io/zone=zone{node}"))
-        .start(bed)?;
-    proxy::start(bed, &name, &name)
+        .start(bed)
+        .map(drop)
 }
 
 pub(crate) fn directory(bed: &Bed, node: usize) -> PathBuf {
@@ -151,7 +168,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 }
 
 fn kubelet_config(bed: &Bed, node: usize) -> String {
-    let config = json!({
+    let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": format!("unix://{}", runtime_socket(bed, node).display()),
@@ -178,9 +195,11 @@ fn kubelet_config(bed: &Bed, node: usize) -> String {
         "failSwapOn": false,
         "oomScoreAdj": 0,
         "serializeImagePulls": false,
-        // Tests kill one container many times.
-        "featureGates": {"KubeletCrashLoopBackOffMax": true},
-        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
     });
+    if !default_back_off(bed).exists() {
+        // Tests kill one container many times.
+        config["featureGates"] = json!({"KubeletCrashLoopBackOffMax": true});
+        config["crashLoopBackOff"] = json!({"maxContainerRestartPeriod": "1s"});
+    }
     config.to_string()
 }

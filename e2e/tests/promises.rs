@@ -12,6 +12,7 @@ mod promises {
     mod healing;
     mod jobs;
     mod kafka_clients;
+    mod poison;
     mod readiness;
     mod refusals;
     mod replicate;
@@ -19,4 +20,5 @@ mod promises {
     mod sidecar_crash;
     mod suspect;
     mod vanished_logs;
+    mod webhook_rotation;
 }

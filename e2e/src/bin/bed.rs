@@ -27,6 +27,14 @@ enum Action {
     Status,
     /// Print what a shell needs: `eval "$(cargo bed env)"`
     Env(Name),
+    /// Have the kubelets of a bed wait before they start a container again
+    BackOff {
+        #[command(flatten)]
+        name: Name,
+        /// As they come (ten seconds, doubling to five minutes), or a second at most, as every bed begins
+        #[arg(value_enum)]
+        which: BackOff,
+    },
     /// Run a command inside a bed
     Sh {
         #[command(flatten)]
@@ -35,6 +43,12 @@ enum Action {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum BackOff {
+    Default,
+    Short,
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +78,9 @@ fn run(action: Action) -> Result<()> {
         }
         Action::Status => status(),
         Action::Env(Name { name }) => env(&Bed::attach(&name)?),
+        Action::BackOff { name: Name { name }, which } => {
+            Bed::attach(&name)?.set_default_back_off(which == BackOff::Default)
+        }
         Action::Sh { name: Name { name }, command } => shell(&Bed::attach(&name)?, command),
     }
 }
