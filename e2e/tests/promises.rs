@@ -13,6 +13,7 @@ mod promises {
     mod jobs;
     mod kafka_clients;
     mod poison;
+    mod probes;
     mod readiness;
     mod refusals;
     mod replicate;
@@ -20,5 +21,6 @@ mod promises {
     mod sidecar_crash;
     mod suspect;
     mod vanished_logs;
+    mod volumes;
     mod webhook_rotation;
 }

@@ -49,6 +49,11 @@ impl Gate {
     pub fn open(&self) {
         self.open.store(true, Ordering::Relaxed);
     }
+
+    /// It is up no more.
+    pub fn close(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Why nobody could be answered.

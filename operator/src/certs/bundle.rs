@@ -7,18 +7,32 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-/// Sees to it that each webhook of the configuration named `name` trusts the authority `ca`; says whether it had to.
+/// Sees to it that each webhook of the configuration trusts `authorities`, PEM behind PEM; says whether it had to.
 ///
 /// # Errors
-/// If the configuration isn't there, or can't be written.
-pub async fn ensure(client: &Client, name: &str, ca: &str) -> Result<bool, kube::Error> {
+/// If the configuration can't be written.
+pub async fn ensure(
+    client: &Client,
+    configuration: &MutatingWebhookConfiguration,
+    authorities: &str,
+) -> Result<bool, kube::Error> {
+    let Some(patch) = wanted(configuration, authorities) else { return Ok(false) };
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let configuration = api.get(name).await?;
-    let Some(patch) = wanted(&configuration, ca) else { return Ok(false) };
     // A manager of its own that owns this one field: whoever applies the chart leaves it out, and no two fight over it.
     let params = PatchParams::apply(labels::CA_FIELD_MANAGER).force();
-    api.patch(name, &params, &Patch::Apply(patch)).await?;
+    api.patch(&configuration.name_any(), &params, &Patch::Apply(patch)).await?;
     Ok(true)
+}
+
+/// Whether each webhook of the configuration trusts `authority`, perhaps among others.
+#[must_use]
+pub fn trusts(configuration: &MutatingWebhookConfiguration, authority: &str) -> bool {
+    let webhooks = configuration.webhooks.as_deref().unwrap_or_default();
+    webhooks.iter().all(|webhook| {
+        let bundle =
+            webhook.client_config.ca_bundle.as_ref().map(|bundle| String::from_utf8_lossy(&bundle.0));
+        bundle.is_some_and(|bundle| bundle.contains(authority))
+    })
 }
 
 /// What to apply; none where all is as it should be.
@@ -53,6 +67,13 @@ mod tests {
             one["clientConfig"]["caBundle"] = json!(ByteString(bundle.as_bytes().to_vec()));
         }
         serde_json::from_value(json!({"metadata": {"name": "decree"}, "webhooks": [one]})).unwrap()
+    }
+
+    #[test]
+    fn one_authority_among_others_is_trusted() {
+        assert!(trusts(&configuration(Some("oursnext")), "next"));
+        assert!(!trusts(&configuration(Some("ours")), "next"));
+        assert!(!trusts(&configuration(None), "ours"));
     }
 
     #[test]

@@ -1,11 +1,17 @@
-//! Decides what is to be done about the certificates that were found: nothing, a new one, or all anew.
+//! Decides what is to be done about the certificates that were found: nothing, a new one, or the next authority.
 
 use std::time::{Duration, SystemTime};
 
 use x509_parser::pem::{Pem, parse_x509_pem};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use super::authority::Material;
+use super::authority::{self, Material};
+
+/// What was announced has to be in the bundle for so long before it signs: several API servers learn of it one by one.
+pub const SETTLE: Duration = Duration::from_secs(10);
+/// For so long after a new authority began to sign, the old one stays trusted. An operator that can't read the Secret is
+/// ready no more well before, so that nobody serves the old certificate then.
+const OVERLAP: Duration = Duration::from_secs(15 * 60);
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,41 +20,93 @@ pub enum Plan {
     Keep,
     /// The authority signs a new certificate.
     Renew(&'static str),
-    /// A new authority.
+    /// A new authority, at once: there is nothing that could be served meanwhile.
     Found(&'static str),
+    /// A new authority is made, to be trusted before it signs.
+    Announce(&'static str),
+    /// What was announced is trusted everywhere: it signs.
+    Swap,
+    /// What was signed by the authorities before is served nowhere any more.
+    Retire,
 }
 
-/// Decides for the certificates that were `found`, which are to be good for `names`.
+/// What is known beside the certificates.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// What the certificate must be good for.
+    pub names: &'a [String],
+    /// A person asks for a new authority.
+    pub asked: bool,
+    /// For how long the bundle has held all that is to be trusted; none: it does not.
+    pub trusted: Option<Duration>,
+    /// The time.
+    pub now: SystemTime,
+}
+
+/// Decides for the certificates that were `found`.
 #[must_use]
-pub fn plan(found: Option<&Material>, names: &[String], now: SystemTime) -> Plan {
+pub fn plan(found: Option<&Material>, circumstances: &Circumstances<'_>) -> Plan {
+    let &Circumstances { names, asked, trusted, now } = circumstances;
     let Some(material) = found else { return Plan::Found("there is none") };
     let Some(ca) = pem(&material.ca) else { return Plan::Found("the authority can't be read") };
     let Ok(ca) = ca.parse_x509() else { return Plan::Found("the authority can't be read") };
-    if rcgen::KeyPair::from_pem(&material.ca_key).is_err() {
-        return Plan::Found("the authority's key can't be read");
-    }
-    if due(&ca, now) {
-        return Plan::Found("the authority nears its end");
-    }
+    let authority = authority(material, &ca, asked, trusted, now);
+    let signs = rcgen::KeyPair::from_pem(&material.ca_key).is_ok();
     let Some(certificate) = pem(&material.certificate) else {
-        return Plan::Renew("the certificate can't be read");
+        return remade(signs, "the certificate can't be read");
     };
     let Ok(certificate) = certificate.parse_x509() else {
-        return Plan::Renew("the certificate can't be read");
+        return remade(signs, "the certificate can't be read");
     };
     if rcgen::KeyPair::from_pem(&material.key).is_err() {
-        return Plan::Renew("the certificate's key can't be read");
+        return remade(signs, "the certificate's key can't be read");
     }
     if certificate.verify_signature(Some(ca.public_key())).is_err() {
-        return Plan::Renew("the certificate is not of this authority");
+        return remade(signs, "the certificate is not of this authority");
     }
     if !names.iter().all(|name| is_for(&certificate, name)) {
-        return Plan::Renew("the certificate is for other names");
+        return remade(signs, "the certificate is for other names");
     }
-    if due(&certificate, now) {
-        return Plan::Renew("the certificate nears its end");
+    if let Some(plan) = authority {
+        return plan;
+    }
+    if due(&certificate, now) && material.next.is_none() {
+        return remade(signs, "the certificate nears its end");
+    }
+    let made = authority::made(time(certificate.validity().not_before.timestamp()));
+    if !material.previous.is_empty() && now >= made + OVERLAP {
+        return Plan::Retire;
     }
     Plan::Keep
+}
+
+/// What can be done about a certificate that must not be served.
+fn remade(signs: bool, why: &'static str) -> Plan {
+    if signs { Plan::Renew(why) } else { Plan::Found(why) }
+}
+
+/// What is to be done about the authority, while its certificate is as good as any.
+fn authority(
+    material: &Material,
+    ca: &X509Certificate<'_>,
+    asked: bool,
+    trusted: Option<Duration>,
+    now: SystemTime,
+) -> Option<Plan> {
+    if let Some(next) = &material.next {
+        let good = rcgen::KeyPair::from_pem(&next.key).is_ok() && pem(&next.certificate).is_some();
+        if !good {
+            return Some(Plan::Announce("the one that was announced can't be read"));
+        }
+        return Some(if trusted.is_some_and(|trusted| trusted >= SETTLE) { Plan::Swap } else { Plan::Keep });
+    }
+    if rcgen::KeyPair::from_pem(&material.ca_key).is_err() {
+        return Some(Plan::Announce("the authority's key can't be read"));
+    }
+    if due(ca, now) {
+        return Some(Plan::Announce("the authority nears its end"));
+    }
+    asked.then_some(Plan::Announce("somebody asks for it"))
 }
 
 /// After two thirds of its life, so that a third remains for whatever keeps it from being renewed.
@@ -91,13 +149,17 @@ mod tests {
         SystemTime::UNIX_EPOCH + 20_000 * DAY
     }
 
+    fn planned(found: Option<&Material>, now: SystemTime) -> Plan {
+        plan(found, &Circumstances { names: &names(), asked: false, trusted: None, now })
+    }
+
     #[test]
     fn a_certificate_lives_two_thirds_of_its_life() {
         let material = authority::found(&names(), now()).unwrap();
-        assert_eq!(plan(Some(&material), &names(), now()), Plan::Keep);
-        assert_eq!(plan(Some(&material), &names(), now() + 59 * DAY), Plan::Keep);
-        assert!(matches!(plan(Some(&material), &names(), now() + 61 * DAY), Plan::Renew(_)));
-        assert!(matches!(plan(Some(&material), &names(), now() + 200 * DAY), Plan::Renew(_)));
+        assert_eq!(planned(Some(&material), now()), Plan::Keep);
+        assert_eq!(planned(Some(&material), now() + 59 * DAY), Plan::Keep);
+        assert!(matches!(planned(Some(&material), now() + 61 * DAY), Plan::Renew(_)));
+        assert!(matches!(planned(Some(&material), now() + 200 * DAY), Plan::Renew(_)));
     }
 
     #[test]
@@ -107,33 +169,58 @@ mod tests {
         let renewed = authority::renew(&material, &names(), later).unwrap();
         assert_eq!(renewed.ca, material.ca);
         assert_ne!(renewed.certificate, material.certificate);
-        assert_eq!(plan(Some(&renewed), &names(), later), Plan::Keep);
+        assert_eq!(planned(Some(&renewed), later), Plan::Keep);
     }
 
     #[test]
-    fn an_authority_that_nears_its_end_is_founded_anew() {
+    fn a_new_authority_is_trusted_before_it_signs_and_the_old_one_after() {
+        let old = authority::found(&names(), now()).unwrap();
+        let at = |found: &Material, asked, trusted, now| {
+            plan(Some(found), &Circumstances { names: &names(), asked, trusted, now })
+        };
+        assert_eq!(at(&old, true, None, now()), Plan::Announce("somebody asks for it"));
+        let announced = authority::announce(&old, now()).unwrap();
+        assert_eq!(announced.certificate, old.certificate, "nothing new is served yet");
+        assert!(announced.trusted().contains(&old.ca));
+        assert_eq!(at(&announced, true, None, now()), Plan::Keep, "it is not in the bundle");
+        assert_eq!(at(&announced, false, Some(SETTLE / 2), now()), Plan::Keep, "not everybody knows");
+        assert_eq!(at(&announced, false, Some(SETTLE), now()), Plan::Swap);
+        let swapped = authority::swap(&announced, &names(), now()).unwrap();
+        assert_eq!(Some(&swapped.ca), announced.next.as_ref().map(|next| &next.certificate));
+        assert!(swapped.trusted().contains(&old.ca), "another operator may still serve the old one");
+        assert_eq!(at(&swapped, false, Some(SETTLE), now() + OVERLAP / 2), Plan::Keep);
+        assert_eq!(at(&swapped, false, Some(SETTLE), now() + OVERLAP), Plan::Retire);
+        let retired = authority::retire(&swapped);
+        assert_eq!(retired.trusted(), swapped.ca);
+        assert_eq!(at(&retired, false, Some(SETTLE), now() + OVERLAP), Plan::Keep);
+    }
+
+    #[test]
+    fn an_authority_that_nears_its_end_or_lost_its_key_has_a_successor() {
         let mut material = authority::found(&names(), now()).unwrap();
         let later = now() + 4 * 365 * DAY;
         material = authority::renew(&material, &names(), later).unwrap();
-        assert_eq!(plan(Some(&material), &names(), later), Plan::Found("the authority nears its end"));
+        assert_eq!(planned(Some(&material), later), Plan::Announce("the authority nears its end"));
+        material.ca_key = "torn".into();
+        assert_eq!(planned(Some(&material), later), Plan::Announce("the authority's key can't be read"));
     }
 
     #[test]
     fn what_does_not_fit_together_is_made_anew() {
-        assert!(matches!(plan(None, &names(), now()), Plan::Found(_)));
+        assert!(matches!(planned(None, now()), Plan::Found(_)));
         let good = authority::found(&names(), now()).unwrap();
         let other = authority::found(&names(), now()).unwrap();
-        let elsewhere = vec!["other.decree.svc".to_owned()];
-        assert!(matches!(plan(Some(&good), &elsewhere, now()), Plan::Renew(_)));
+        let elsewhere = ["other.decree.svc".to_owned()];
+        let moved = Circumstances { names: &elsewhere, asked: false, trusted: None, now: now() };
+        assert!(matches!(plan(Some(&good), &moved), Plan::Renew(_)));
 
         let foreign = Material { certificate: other.certificate, key: other.key, ..good.clone() };
-        assert_eq!(
-            plan(Some(&foreign), &names(), now()),
-            Plan::Renew("the certificate is not of this authority")
-        );
+        assert_eq!(planned(Some(&foreign), now()), Plan::Renew("the certificate is not of this authority"));
         let torn = Material { certificate: "-----BEGIN".to_owned(), ..good.clone() };
-        assert!(matches!(plan(Some(&torn), &names(), now()), Plan::Renew(_)));
+        assert!(matches!(planned(Some(&torn), now()), Plan::Renew(_)));
+        let lost = Material { ca_key: String::new(), ..torn };
+        assert!(matches!(planned(Some(&lost), now()), Plan::Found(_)));
         let empty = Material { ca: String::new(), ..good };
-        assert!(matches!(plan(Some(&empty), &names(), now()), Plan::Found(_)));
+        assert!(matches!(planned(Some(&empty), now()), Plan::Found(_)));
     }
 }
