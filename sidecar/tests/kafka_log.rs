@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use decree_kafka::{Admin, Connection, Header, NewRecord, NewTopic, Producer, ProducerSettings};
+use decree_kafka::{Admin, Connection, Everywhere, Header, NewRecord, NewTopic, Producer, ProducerSettings};
 use decree_sidecar::log::kafka::{KafkaLog, Settings};
 use decree_sidecar::log::suite::{self, Factory};
 use decree_sidecar::log::{Log, NewEntry, Reader};
@@ -24,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Topics {
     connection: Connection,
     admin: Admin,
+    everywhere: Everywhere,
     producer: Producer,
     made: Mutex<Vec<String>>,
 }
@@ -34,6 +35,7 @@ impl Topics {
         let connection = Connection::plain(servers.split(','), "decree-kafka-log-test");
         Self {
             admin: Admin::open(&connection, LIMIT).unwrap(),
+            everywhere: Everywhere::open(&connection, LIMIT).unwrap(),
             producer: Producer::open(&connection, &ProducerSettings::default()).unwrap(),
             made: Mutex::default(),
             connection,
@@ -44,20 +46,7 @@ impl Topics {
         let config = [("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime")];
         let config = BTreeMap::from(config.map(|(key, value)| (key.to_owned(), value.to_owned())));
         self.admin.create_topic(topic, &NewTopic { partitions: 1, replication: 1, config }).await.unwrap();
-        self.until(topic, true).await;
-    }
-
-    /// Brokers hear of a topic later than the controller.
-    async fn until(&self, topic: &str, there: bool) {
-        let deadline = tokio::time::Instant::now() + LIMIT;
-        loop {
-            let found = self.admin.topic(topic).await.unwrap();
-            if found.is_some_and(|topic| topic.has_leader) == there {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "topic {topic} there: {}", !there);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.everywhere.known(topic).await.unwrap();
     }
 
     fn log(&self, topic: &str) -> KafkaLog {
@@ -85,7 +74,7 @@ impl Factory for Topics {
         drop(log);
         let topic = self.made.lock().await.last().unwrap().clone();
         self.admin.delete_topic(&topic).await.unwrap();
-        self.until(&topic, false).await;
+        self.everywhere.gone(&topic).await.unwrap();
         self.make(&topic).await;
         Arc::new(self.log(&topic))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
-use decree_kafka::{Admin, Connection, NewTopic};
+use decree_kafka::{Admin, Connection, Everywhere, NewTopic};
 use decree_sidecar::app::http::{HttpApp, Settings as AppSettings, Target};
 use decree_sidecar::life::system::System;
 use decree_sidecar::log::kafka::{KafkaLog, Settings as LogSettings};
@@ -46,16 +46,11 @@ async fn application(port: u16, applied: Applied) -> (u16, AbortHandle) {
     (port, tokio::spawn(async move { server.await.unwrap() }).abort_handle())
 }
 
-async fn make(admin: &Admin, topic: &str) -> Incarnation {
+async fn make(admin: &Admin, everywhere: &Everywhere, topic: &str) -> Incarnation {
     let config = [("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime")];
     let config = BTreeMap::from(config.map(|(key, value)| (key.to_owned(), value.to_owned())));
     admin.create_topic(topic, &NewTopic { partitions: 1, replication: 1, config }).await.unwrap();
-    loop {
-        if let Some(made) = admin.topic(topic).await.unwrap().filter(|made| made.has_leader) {
-            return Incarnation(made.id);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    Incarnation(everywhere.known(topic).await.unwrap())
 }
 
 struct Agent {
@@ -116,8 +111,9 @@ async fn a_command_goes_its_whole_way() {
     let servers = std::env::var("DECREE_KAFKA").expect("DECREE_KAFKA names the bootstrap servers");
     let connection = Connection::plain(servers.split(','), "decree-kafka-replica-test");
     let admin = Admin::open(&connection, LIMIT).unwrap();
+    let everywhere = Everywhere::open(&connection, LIMIT).unwrap();
     let topic = format!("sidecar-replica-{}", Uuid::new_v4());
-    let expected = watch::Sender::new(Some(make(&admin, &topic).await));
+    let expected = watch::Sender::new(Some(make(&admin, &everywhere, &topic).await));
     let log = LogSettings { connection, topic: topic.clone(), group: topic.clone() };
     let log = Arc::new(KafkaLog::new(log).unwrap());
     let engine = EngineName { namespace: "n".into(), name: "e".into() };
@@ -164,10 +160,8 @@ async fn a_command_goes_its_whole_way() {
     agent.until(|p| p.position == Some(last)).await;
     assert_eq!(*applied.lock().unwrap(), all, "rebuilt from the log");
     admin.delete_topic(&topic).await.unwrap();
-    while admin.topic(&topic).await.unwrap().is_some() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let again = make(&admin, &topic).await;
+    everywhere.gone(&topic).await.unwrap();
+    let again = make(&admin, &everywhere, &topic).await;
     append(&log, 99).await;
     expected.send_replace(Some(again));
     let halted = agent.until(|p| p.state == State::Halted).await;

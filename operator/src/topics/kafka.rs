@@ -93,14 +93,32 @@ impl KafkaTopics {
         answer
     }
 
+    /// The topic, and whether it has a leader. Brokers hear of a new topic at different times, and one that is cut off
+    /// from the controllers never does: so their "there is none" is no news, and only the controller's is believed.
+    async fn found(&self, name: &str) -> Result<Option<(Topic, bool)>, Error> {
+        let Some(found) = self.ask(self.admin.topic(name)).await? else {
+            return match self.ask(self.admin.is_topic_taken(name)).await {
+                Ok(true) => Err(Error::Missing(name.to_owned())),
+                // Who may not make the topic can't ask either; the caller asks again before it believes that.
+                Ok(false) | Err(Error::Unauthorized(_)) => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        // Another broker may answer this: `Missing` then says that they don't agree yet.
+        let config = self.ask(self.admin.topic_config(name)).await?;
+        let config =
+            config.into_iter().filter_map(|(key, entry)| entry.value.map(|value| (key, value))).collect();
+        let decree_kafka::Topic { id, partitions, replication, has_leader } = found;
+        Ok(Some((Topic { id, partitions, replication, config }, has_leader)))
+    }
+
     async fn visible(&self, name: &str) -> Result<Topic, Error> {
         let deadline = Instant::now() + VISIBLE_WITHIN;
         loop {
-            if let Some(found) = self.ask(self.admin.topic(name)).await?
-                && found.has_leader
-                && let Some(topic) = self.topic(name).await?
-            {
-                return Ok(topic);
+            match self.found(name).await {
+                Ok(Some((topic, true))) => return Ok(topic),
+                Ok(Some((_, false)) | None) | Err(Error::Missing(_)) => {} // brokers hear of it one by one
+                Err(error) => return Err(error),
             }
             if Instant::now() >= deadline {
                 return Err(Error::Failed(format!(
@@ -153,15 +171,7 @@ impl Topics for KafkaTopics {
     }
 
     async fn topic(&self, name: &str) -> Result<Option<Topic>, Error> {
-        let Some(found) = self.ask(self.admin.topic(name)).await? else { return Ok(None) };
-        let config = match self.ask(self.admin.topic_config(name)).await {
-            Err(Error::Missing(_)) => return Ok(None), // deleted between the two questions
-            config => config?,
-        };
-        let config =
-            config.into_iter().filter_map(|(key, entry)| entry.value.map(|value| (key, value))).collect();
-        let decree_kafka::Topic { id, partitions, replication, has_leader: _ } = found;
-        Ok(Some(Topic { id, partitions, replication, config }))
+        Ok(self.found(name).await?.map(|(topic, _)| topic))
     }
 
     async fn create(&self, name: &str, topic: &NewTopic) -> Result<Topic, Error> {

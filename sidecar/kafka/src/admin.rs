@@ -58,7 +58,7 @@ impl Admin {
     pub async fn brokers(&self) -> Result<usize> {
         let attempt = self.attempt("list the brokers".into(), "");
         let answer = native::brokers(self.client(), self.limit()).await;
-        self.answered(&attempt, answer)
+        self.answered(&attempt, answer).map(|ids| ids.len())
     }
 
     pub(crate) fn rdkafka(&self) -> &AdminClient<Context> {

@@ -19,6 +19,7 @@ mod client;
 mod native;
 
 mod admin;
+mod everywhere;
 mod offsets;
 mod topics;
 
@@ -30,11 +31,12 @@ mod reader;
 pub use admin::Admin;
 pub use connection::{Connection, ProducerSettings};
 pub use error::{Error, Result};
+pub use everywhere::Everywhere;
 pub use multi::{Heard, MultiReader, Start};
 pub use offsets::Watermarks;
 pub use producer::{Delivery, Producer};
 pub use reader::{Fetched, Reader, ReaderSettings, read_one};
-pub use record::{Header, NewRecord, Record, Sent};
+pub use record::{Header, MAX_HEADERS, NewRecord, Record, Sent};
 pub use topic::{ConfigEntry, NewTopic, Topic};
 
 /// The partition that Decree uses: an engine's topics have one.

@@ -2,6 +2,10 @@
 
 use bytes::Bytes;
 
+/// Of a record that was read, so many headers are handed out and one more, by which it is known to have too many: three
+/// bytes a header in a record of ten megabytes would otherwise become gigabytes here.
+pub const MAX_HEADERS: usize = 4096;
+
 /// A header. Names may repeat, and their order is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {

@@ -10,10 +10,18 @@ use crate::native;
 use crate::topic::{ConfigEntry, NewTopic, Topic};
 
 impl Admin {
-    /// `None` where there is no such topic.
+    /// `None` where the broker that was asked knows no such topic: one that lags behind does not know a new one yet, see
+    /// [`Admin::is_topic_taken`].
     pub async fn topic(&self, name: &str) -> Result<Option<Topic>> {
         let attempt = self.attempt(format!("describe topic {name}"), name);
         let answer = native::describe_topic(self.client(), name, self.limit()).await;
+        self.answered(&attempt, answer)
+    }
+
+    /// Whether there is a topic of that name, from the one that must know. Needs the right to make it.
+    pub async fn is_topic_taken(&self, name: &str) -> Result<bool> {
+        let attempt = self.attempt(format!("ask the controller for topic {name}"), name);
+        let answer = native::is_taken(self.client(), name, self.limit()).await;
         self.answered(&attempt, answer)
     }
 
@@ -30,10 +38,11 @@ impl Admin {
         self.answered(&attempt, answer)
     }
 
-    /// Every entry of the topic's configuration, the brokers' defaults included.
+    /// Every entry of the topic's configuration, the brokers' defaults included. Another broker may answer than to
+    /// [`Admin::topic`]: `TopicMissing` says that this one has not heard of it.
     pub async fn topic_config(&self, name: &str) -> Result<BTreeMap<String, ConfigEntry>> {
         let attempt = self.attempt(format!("describe the configuration of topic {name}"), name);
-        let answer = native::topic_config(self.client(), name, self.limit()).await;
+        let answer = native::topic_config(self.client(), name, None, self.limit()).await;
         self.answered(&attempt, answer)
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use decree_kafka::{Admin, Connection, Header, NewRecord, NewTopic, Producer, ProducerSettings};
+use decree_kafka::{Admin, Connection, Everywhere, Header, NewRecord, NewTopic, Producer, ProducerSettings};
 use decree_wire::control::Control;
 use decree_wire::document::{Class, Document, Kafka, Mode};
 use decree_wire::position::EngineName;
@@ -162,13 +162,15 @@ fn provision(brokers: &str, topic: &str) -> String {
     runtime.block_on(async {
         let connection = Connection::plain(brokers.split(','), "process-test");
         let admin = Admin::open(&connection, Duration::from_secs(10)).unwrap();
+        let everywhere = Everywhere::open(&connection, Duration::from_secs(30)).unwrap();
         for name in [topic.to_owned(), format!("{topic}.heartbeats")] {
             let config = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
             admin.create_topic(&name, &NewTopic { partitions: 1, replication: 1, config }).await.unwrap();
+            everywhere.known(&name).await.unwrap();
         }
         let producer = Producer::open(&connection, &ProducerSettings::default()).unwrap();
         producer.send(topic, &record).await.unwrap();
-        admin.topic(topic).await.unwrap().unwrap().id
+        everywhere.known(topic).await.unwrap()
     })
 }
 

@@ -1,7 +1,7 @@
 //! A topic's configuration: all of it, and changing some of it.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use rdkafka::bindings as c;
@@ -13,26 +13,37 @@ use super::refusal::{Refusal, strings, text};
 use crate::client::Context;
 use crate::topic::ConfigEntry;
 
-/// Every entry, defaults included. (rdkafka's own drops the error and answers with no entries.)
+/// Every entry, defaults included. (rdkafka's own drops the error and answers with no entries.) The request goes to
+/// whichever broker is called the controller, or to the one that is given.
 pub(crate) async fn topic_config(
     client: &Client<Context>,
     name: &str,
+    broker: Option<i32>,
     limit: Duration,
 ) -> Result<BTreeMap<String, ConfigEntry>, Refusal> {
     let name = CString::new(name)?;
-    let call = begin_describe(client, &name, limit);
+    let broker = broker.map(|id| CString::new(id.to_string())).transpose()?;
+    let call = begin_describe(client, &name, broker.as_deref(), limit);
     described(&call.answer().await?)
 }
 
-fn begin_describe<'a>(client: &'a Client<Context>, name: &CString, limit: Duration) -> Call<'a> {
+fn begin_describe<'a>(
+    client: &'a Client<Context>,
+    name: &CStr,
+    broker: Option<&CStr>,
+    limit: Duration,
+) -> Call<'a> {
     let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
     Call::begin(client, operation, limit, |client, options, queue| {
-        // SAFETY: the name lives through the call and is copied into the resource, which is destroyed here; the request
-        // copies the resource.
+        // SAFETY: the names live through the call and are copied into the resources, which are destroyed here; the
+        // request copies the resources. librdkafka sends it to the broker that is among them.
         unsafe {
-            let mut resource = c::rd_kafka_ConfigResource_new(TOPIC, name.as_ptr());
-            c::rd_kafka_DescribeConfigs(client, &mut resource, 1, options, queue);
-            c::rd_kafka_ConfigResource_destroy(resource);
+            let mut resources = vec![c::rd_kafka_ConfigResource_new(TOPIC, name.as_ptr())];
+            resources.extend(broker.map(|id| c::rd_kafka_ConfigResource_new(BROKER, id.as_ptr())));
+            c::rd_kafka_DescribeConfigs(client, resources.as_mut_ptr(), resources.len(), options, queue);
+            for resource in resources {
+                c::rd_kafka_ConfigResource_destroy(resource);
+            }
         }
     })
 }
@@ -51,6 +62,9 @@ fn described(answer: &Answer) -> Result<BTreeMap<String, ConfigEntry>, Refusal> 
         let resources = c::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
         for index in 0..count {
             let resource = *resources.add(index);
+            if c::rd_kafka_ConfigResource_type(resource) != TOPIC {
+                continue;
+            }
             refused(resource)?;
             let mut count = 0;
             let entries = c::rd_kafka_ConfigResource_configs(resource, &mut count);
@@ -131,6 +145,7 @@ fn altered(answer: &Answer) -> Result<(), Refusal> {
 }
 
 const TOPIC: c::rd_kafka_ResourceType_t = c::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+const BROKER: c::rd_kafka_ResourceType_t = c::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_BROKER;
 
 /// # Safety
 /// `resource` is a live resource of an answer.

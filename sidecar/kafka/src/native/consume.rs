@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::refusal::{Refusal, text};
 use crate::PARTITION;
 use crate::client::Context;
-use crate::record::{Header, Record};
+use crate::record::{Header, MAX_HEADERS, Record};
 
 /// What a consumer's queue holds.
 #[derive(Debug)]
@@ -220,8 +220,9 @@ unsafe fn headers(message: &c::rd_kafka_message_t) -> Vec<Header> {
             return headers;
         }
         let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
-        while Code::from(c::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size))
-            == Code::NoError
+        while headers.len() <= MAX_HEADERS
+            && Code::from(c::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size))
+                == Code::NoError
         {
             headers.push(Header { name: text(name), value: bytes(value, size) });
         }

@@ -92,8 +92,30 @@ pub(crate) async fn create_topic(
 ) -> Result<(), Refusal> {
     let name = CString::new(name)?;
     let entries = strings(&topic.config)?;
-    let call = begin_create(client, &name, topic, &entries, limit)?;
+    let call = begin_create(client, &name, topic, &entries, Making::Really, limit)?;
     created(&call.answer().await?)
+}
+
+/// Whether the controller knows a topic of that name. Every broker answers what it has heard itself, which may be old;
+/// only the controller, which alone makes topics, knows: it is asked whether it would make this one.
+pub(crate) async fn is_taken(client: &Client<Context>, name: &str, limit: Duration) -> Result<bool, Refusal> {
+    let name = CString::new(name)?;
+    let topic = NewTopic { partitions: 1, replication: 1, config: [].into() };
+    let call = begin_create(client, &name, &topic, &[], Making::Checked, limit)?;
+    match created(&call.answer().await?) {
+        Ok(()) => Ok(false),
+        Err(refusal) if refusal.code == Code::TopicAlreadyExists => Ok(true),
+        // The cluster's rules for new topics are looked at when the name is free.
+        Err(refusal) if refusal.code == Code::PolicyViolation => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Whether a request to make a topic shall make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Making {
+    Really,
+    Checked,
 }
 
 fn begin_create<'a>(
@@ -101,6 +123,7 @@ fn begin_create<'a>(
     name: &CString,
     topic: &NewTopic,
     entries: &[(CString, CString)],
+    making: Making,
     limit: Duration,
 ) -> Result<Call<'a>, Refusal> {
     let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
@@ -122,8 +145,13 @@ fn begin_create<'a>(
     Ok(Call::begin(client, operation, limit, |client, options, queue| {
         let mut native = native;
         // SAFETY: the strings live through the call and are copied into the topic, which is destroyed here; the request
-        // copies the topic. `set_config` refuses nothing but an empty name, which the broker refuses as well.
+        // copies the topic. `set_config` refuses nothing but an empty name, which the broker refuses as well. Options
+        // of this operation take `validate_only`, and the buffer is as long as said.
         unsafe {
+            if making == Making::Checked {
+                let (options, mut error) = (options.cast_mut(), [0; 128]);
+                c::rd_kafka_AdminOptions_set_validate_only(options, 1, error.as_mut_ptr(), error.len());
+            }
             for (key, value) in entries {
                 c::rd_kafka_NewTopic_set_config(native, key.as_ptr(), value.as_ptr());
             }

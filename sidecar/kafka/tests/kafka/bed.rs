@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use decree_kafka::{
-    Admin, Connection, Fetched, NewRecord, NewTopic, Producer, ProducerSettings, Reader, ReaderSettings,
-    Record,
+    Admin, Connection, Everywhere, Fetched, NewRecord, NewTopic, Producer, ProducerSettings, Reader,
+    ReaderSettings, Record,
 };
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -13,6 +13,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Bed {
     pub(crate) connection: Connection,
     pub(crate) admin: Admin,
+    everywhere: Everywhere,
 }
 
 impl Bed {
@@ -20,7 +21,8 @@ impl Bed {
         let servers = std::env::var("DECREE_KAFKA").expect("DECREE_KAFKA names the bootstrap servers");
         let connection = Connection::plain(servers.split(','), "decree-kafka-test");
         let admin = Admin::open(&connection, LIMIT).expect("the settings are valid");
-        Self { connection, admin }
+        let everywhere = Everywhere::open(&connection, LIMIT).expect("the settings are valid");
+        Self { connection, admin, everywhere }
     }
 
     /// A new topic with one partition, deleted by nobody: names don't repeat.
@@ -36,27 +38,13 @@ impl Bed {
         self.settled(name).await
     }
 
-    /// The topic's id, once it has a leader.
+    /// The topic's id, once every broker knows it: the next request goes to any of them.
     pub(crate) async fn settled(&self, name: &str) -> String {
-        for _ in 0..100 {
-            if let Some(topic) = self.admin.topic(name).await.expect("describe the topic")
-                && topic.has_leader
-            {
-                return topic.id;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("topic {name} got no leader");
+        self.everywhere.known(name).await.expect("a topic that was made")
     }
 
     pub(crate) async fn gone(&self, name: &str) {
-        for _ in 0..100 {
-            if self.admin.topic(name).await.expect("describe the topic").is_none() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("topic {name} is still there");
+        self.everywhere.gone(name).await.expect("a topic that was deleted");
     }
 
     pub(crate) fn producer(&self) -> Producer {

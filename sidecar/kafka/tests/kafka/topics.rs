@@ -40,12 +40,35 @@ async fn what_exists_or_is_missing_is_said() {
     let topic = NewTopic { partitions: 1, replication: 1, config: BTreeMap::new() };
     let again = bed.admin.create_topic(&name, &topic).await;
     assert!(matches!(again, Err(Error::TopicExists { .. })), "{again:?}");
+    assert_eq!(bed.admin.is_topic_taken(&name).await, Ok(true));
+    assert_eq!(bed.admin.is_topic_taken(&unique("missing")).await, Ok(false), "and asking makes none");
     let missing = bed.admin.delete_topic(&unique("missing")).await;
     assert!(matches!(missing, Err(Error::TopicMissing { .. })), "{missing:?}");
     let missing = bed.admin.topic_config(&unique("missing")).await;
     assert!(matches!(missing, Err(Error::TopicMissing { .. })), "{missing:?}");
     let missing = bed.admin.watermarks(&unique("missing")).await;
     assert!(matches!(missing, Err(Error::TopicMissing { .. })), "{missing:?}");
+}
+
+/// Which broker answers is chance, so many topics are made: some broker then lags behind, and the controller never.
+#[tokio::test]
+#[ignore = "needs Kafka: cargo verify"]
+async fn the_controller_knows_at_once_what_brokers_hear_later() {
+    let bed = Bed::new();
+    let topic = NewTopic { partitions: 1, replication: 1, config: BTreeMap::new() };
+    let mut behind = 0;
+    for _ in 0..30 {
+        let name = unique("controller");
+        bed.admin.create_topic(&name, &topic).await.expect("create");
+        let described = bed.admin.topic_config(&name).await;
+        behind += usize::from(matches!(described, Err(Error::TopicMissing { .. })));
+        assert_eq!(bed.admin.is_topic_taken(&name).await, Ok(true));
+        bed.settled(&name).await;
+        bed.admin.topic_config(&name).await.expect("every broker knows it now");
+        bed.admin.delete_topic(&name).await.expect("delete");
+        assert_eq!(bed.admin.is_topic_taken(&name).await, Ok(false));
+    }
+    println!("{behind} of 30 times the broker that was asked had not heard of the topic yet");
 }
 
 #[tokio::test]
