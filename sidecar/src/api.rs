@@ -20,8 +20,8 @@ use door::Door;
 
 pub use drain::{Error as DrainError, ask as ask_to_drain};
 
-/// How many connections an application may have.
-pub const CONNECTIONS: usize = 1024;
+/// How many connections an application may have, over TCP and over the socket each.
+pub const CONNECTIONS: usize = 256;
 
 /// The routes on localhost; and those on the Unix socket: the same, and the drain that the container's `preStop` asks
 /// for. That is not on TCP, where a browser or a careless proxy in the pod could reach it.

@@ -1,26 +1,39 @@
-//! Reads bodies whole: each within a limit, all together within another, so that no client can fill the memory.
+//! Bodies in memory: requests' read whole, answers' held for slow readers, each within a limit, all together within another.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::problem::Problem;
 use crate::propose::MAX_PAYLOAD;
 
-/// All bodies that are held at once.
-const TOTAL_BYTES: usize = 16 << 20;
+/// All bodies of requests that are held at once.
+const TOTAL_BYTES: usize = 12 << 20;
+/// All bodies of answers that are held at once. The largest outcome that is kept, 8 MiB, fits in.
+const ANSWER_BYTES: usize = 12 << 20;
+/// Smaller answers are not counted: the number of connections bounds them.
+const SMALL: u64 = 16 << 10;
 /// A body that is not there by then was given up by its sender.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Of a body that is too large so much is read and thrown away, for so long: most clients look for an answer only once
+/// they have sent all, and a connection that is closed under them takes the answer back.
+const DISCARDED_BYTES: usize = 16 << 20;
+const DISCARD_LIMIT: Duration = Duration::from_secs(2);
 
 /// Room for bodies, shared by all doors.
 #[derive(Clone, Debug)]
-pub struct Intake(Arc<Semaphore>);
+pub struct Intake {
+    requests: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+}
 
 /// A body, and the room that it takes; to be held until it is answered.
 #[derive(Debug)]
@@ -32,7 +45,8 @@ pub struct Taken {
 
 impl Default for Intake {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TOTAL_BYTES)))
+        let room = |bytes| Arc::new(Semaphore::new(bytes));
+        Self { requests: room(TOTAL_BYTES), answers: room(ANSWER_BYTES) }
     }
 }
 
@@ -42,19 +56,25 @@ impl Intake {
     /// # Errors
     /// 413, 429, 408, or 400 if the client broke off.
     pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Taken, Problem> {
-        let announced =
-            headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > MAX_PAYLOAD as u64) {
+        let announced = body.size_hint().exact().unwrap_or_default();
+        if announced > MAX_PAYLOAD as u64 {
+            // Who asks first sends nothing after this answer.
+            if !headers.contains_key(header::EXPECT) {
+                discard(body).await;
+            }
             return Err(too_large());
         }
         let deadline = Instant::now() + LIMIT;
-        let mut bytes = BytesMut::new();
+        // All at once: a buffer that grows by doubling takes up to twice the room that is counted.
+        let mut bytes = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
         let mut room: Option<OwnedSemaphorePermit> = None;
         while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| late())? {
             let frame =
                 frame.map_err(|error| Problem::bad_request(format!("the body broke off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue }; // trailers belong to the connection
             if bytes.len() + data.len() > MAX_PAYLOAD {
+                drop((bytes, room));
+                discard(body).await;
                 return Err(too_large());
             }
             let more = self.room(data.len())?;
@@ -67,12 +87,51 @@ impl Intake {
         Ok(Taken { bytes: bytes.freeze(), _room: room })
     }
 
+    /// Holds an answer until its client has taken it.
+    ///
+    /// # Errors
+    /// 429 while too many answers are waiting for slow clients.
+    pub fn hold(&self, response: Response) -> Result<Response, Problem> {
+        let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > SMALL) else {
+            return Ok(response);
+        };
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.answers).try_acquire_many_owned(permits) else {
+            return Err(Problem::over_quota(
+                "as many bytes of answers as may be are waiting for clients that read slowly; ask again in a moment \
+                 (under the same id: what was ordered stands)",
+            ));
+        };
+        let (mut parts, body) = response.into_parts();
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+        let body = body.map_frame(move |frame| {
+            let _held = &room;
+            frame
+        });
+        Ok(Response::from_parts(parts, Body::new(body)))
+    }
+
     fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let bytes = u32::try_from(bytes).map_err(|_| too_large())?;
-        Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| {
+        Arc::clone(&self.requests).try_acquire_many_owned(bytes).map_err(|_| {
             Problem::over_quota("as many bytes of commands as may be are outstanding; try again in a moment")
         })
     }
+}
+
+/// Reads what still comes of a body, within bounds.
+async fn discard(mut body: Body) {
+    let mut left = DISCARDED_BYTES;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Late or not, it is answered now.
+    let _ = timeout(DISCARD_LIMIT, rest).await;
 }
 
 fn too_large() -> Problem {
@@ -81,11 +140,13 @@ fn too_large() -> Problem {
     ))
 }
 
-fn late() -> Problem {
+/// The client sends too slowly: 408.
+#[must_use]
+pub fn late() -> Problem {
     Problem::new(
         StatusCode::REQUEST_TIMEOUT,
         "body-late",
         "the body did not come in time",
-        "send the whole body within 30 seconds",
+        format!("send the whole body within {} seconds", LIMIT.as_secs()),
     )
 }

@@ -11,7 +11,7 @@
 //! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
 //! around it: [`config`], [`shutdown`], [`metrics`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
 //! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
-//! [`replicate`], [`heartbeat`], [`serve`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
+//! [`replicate`], [`heartbeat`], [`serve`], [`descriptors`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
 pub mod agent;
 pub mod answer;
@@ -19,6 +19,7 @@ pub mod api;
 pub mod app;
 pub mod barrier;
 pub mod config;
+pub mod descriptors;
 pub mod follow;
 pub mod health;
 pub mod heartbeat;

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use decree_wire::document::{Class, Mode, Reads, Rule};
 use decree_wire::heartbeat::Trouble;
+use decree_wire::record::MAX_TARGET;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::agent::{Agent, Engine};
@@ -27,7 +28,7 @@ mod rules;
 use forward::Forward;
 
 /// How many clients may be connected.
-pub const CONNECTIONS: usize = 2048;
+pub const CONNECTIONS: usize = 768;
 /// What a command's headers may take: with the largest body it must still fit into a record.
 const MAX_HEADERS: usize = 12 << 10;
 
@@ -71,11 +72,14 @@ fn supported(request: &Request) -> Result<(), Problem> {
             "HTTP replication carries requests and answers; reach the application's own port for other protocols",
         ));
     }
+    if !request.uri().path().starts_with('/') {
+        return Err(Problem::bad_request("the request's target is no path"));
+    }
     Ok(())
 }
 
 fn replicated(rules: &[Rule], request: &Request) -> bool {
-    rules::matches(rules, request.method(), request.uri().path(), request.headers())
+    rules::matches(rules, request.method(), request.uri(), request.headers())
 }
 
 impl Proxy {
@@ -83,11 +87,12 @@ impl Proxy {
         self.agent.accepts(Door::Service)?;
         let engine = self.serving()?;
         let (parts, body) = request.into_parts();
+        target_fits(parts.uri.path_and_query().map_or(0, |target| target.as_str().len()))?;
         headers_fit(&parts.headers)?;
         let taken = self.intake.read(&parts.headers, body).await?;
         let command = capture::capture(&parts, taken.bytes.clone())?;
         let answer = engine.proposer.propose(command, Wait::Applied(DEFAULT_WAIT)).await?;
-        Ok(respond(answer))
+        self.intake.hold(respond(answer))
     }
 
     async fn pass(&self, request: Request, reads: Reads) -> Result<Response, Problem> {
@@ -116,6 +121,18 @@ impl Proxy {
 
 fn known(engine: &Engine) -> Result<(), Problem> {
     engine.replica.application_known().map_err(|trouble| Problem::troubled(&trouble))
+}
+
+fn target_fits(size: usize) -> Result<(), Problem> {
+    if size <= MAX_TARGET {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::URI_TOO_LONG,
+        "target-too-long",
+        "path and query are too long",
+        format!("path and query of a request that is ordered may have {MAX_TARGET} bytes together"),
+    ))
 }
 
 fn headers_fit(headers: &HeaderMap) -> Result<(), Problem> {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::serve::{Listener, ListenerExt};
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -27,14 +28,17 @@ use crate::config::document::Watch;
 use crate::config::{Config, Places};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
-use crate::serve::serve;
+use crate::serve::{Limits, serve};
 use crate::shutdown::Phase;
-use crate::{api, follow, health, heartbeat, replicate};
+use crate::{api, descriptors, follow, health, heartbeat, replicate};
 
 /// How often the shutdown is looked at once it has begun.
 const STEP: Duration = Duration::from_millis(50);
 /// Everything that is still there after this is left behind.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A client that has been silent for so long is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 const ENGINE: &str = "engine";
 
@@ -81,6 +85,7 @@ pub enum Error {
 /// # Errors
 /// If it can't begin, or a task ended early: the kubelet starts the process again, and the journal knows where.
 pub async fn run(config: Config) -> Result<(), Error> {
+    descriptors::raise();
     let Config { pod, places } = config;
     let (watch, documents) = Watch::new(places.document.clone());
     let agent = Agent::new(pod, documents, Metrics::default());
@@ -118,10 +123,10 @@ async fn open_doors(
     let (api_at, health_at, replicate_at) =
         (listen(places.api).await?, listen(places.health).await?, listen(places.replicate).await?);
     let socket_at = listen_unix(&places.socket())?;
-    tasks.add("api", serve(api_at, local, api::CONNECTIONS, stop.clone()));
-    tasks.add("socket", serve(socket_at, socket, api::CONNECTIONS, stop.clone()));
-    tasks.add("health", serve(health_at, health, health::CONNECTIONS, stop.clone()));
-    tasks.add("replicate", serve(replicate_at, replicate, replicate::CONNECTIONS, stop.clone()));
+    tasks.add("api", serve(api_at, local, Limits::of(api::CONNECTIONS), stop.clone()));
+    tasks.add("socket", serve(socket_at, socket, Limits::of(api::CONNECTIONS), stop.clone()));
+    tasks.add("health", serve(health_at, health, Limits::of(health::CONNECTIONS), stop.clone()));
+    tasks.add("replicate", serve(replicate_at, replicate, Limits::of(replicate::CONNECTIONS), stop.clone()));
     Ok(())
 }
 
@@ -161,8 +166,14 @@ async fn watch_over(tasks: &mut Tasks, agent: &Agent, flushed: &CancellationToke
 
 async fn listen(address: SocketAddr) -> Result<impl Listener<Addr = SocketAddr>, Error> {
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    // A stream's small events and an answer's tail go out at once.
-    Ok(listener.tap_io(|connection| drop(connection.set_nodelay(true))))
+    Ok(listener.tap_io(|connection| {
+        // A stream's small events and an answer's tail go out at once.
+        let _ = connection.set_nodelay(true);
+        // A client whose node is gone says nothing more, and a stream may have nothing to write to it for long.
+        let _ = sockopt::set_socket_keepalive(&*connection, true);
+        let _ = sockopt::set_tcp_keepidle(&*connection, KEEP_ALIVE);
+        let _ = sockopt::set_tcp_keepintvl(&*connection, KEEP_ALIVE / 4);
+    }))
 }
 
 /// What a killed sidecar left there is taken away. Every container of the pod may connect, whatever its user.

@@ -7,4 +7,7 @@ mod doors {
     pub(crate) mod http;
     mod http_replication;
     mod local_api;
+    mod malformed;
+    mod patience;
+    pub(crate) mod raw;
 }

@@ -8,6 +8,7 @@ use crate::attributes::{
     CONTENT_TYPE, HTTP_PREFIX, SPEC_VERSION, TRACEPARENT, TRACESTATE, TYPE_RESERVED, header, name,
 };
 use crate::command::Command;
+use crate::record::MAX_ID;
 
 /// Why a request is no command. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,12 @@ pub enum Error {
     /// An attribute that CloudEvents wants non-empty.
     #[error("header {0} is empty; leave it out or give it a value")]
     Empty(String),
+    /// A header that names one thing, more than once.
+    #[error("header {0} is there more than once; send it once")]
+    Twice(String),
+    /// An id or a source that would not fit into answers.
+    #[error("header {0} is longer than {MAX_ID} bytes; use a shorter one")]
+    TooLong(String),
     /// Two ids.
     #[error("idempotency-key and ce-id differ; send one of them, or the same value in both")]
     TwoIds,
@@ -37,12 +44,13 @@ pub fn from_http(headers: &HeaderMap, payload: Bytes) -> Result<Command, Error> 
     let mut command = Command { payload, ..Command::default() };
     for (header, value) in headers {
         let Some(attribute) = header.as_str().strip_prefix(HTTP_PREFIX) else { continue };
+        once(headers, header.as_str())?;
         let text = decode(header.as_str(), value)?;
         match attribute {
             name::SPECVERSION if text == SPEC_VERSION => {}
             name::SPECVERSION => return Err(Error::SpecVersion(text)),
-            name::ID => command.id = Some(non_empty(header.as_str(), text)?),
-            name::SOURCE => command.source = Some(non_empty(header.as_str(), text)?),
+            name::ID => command.id = Some(naming(header.as_str(), text)?),
+            name::SOURCE => command.source = Some(naming(header.as_str(), text)?),
             name::TYPE if text.starts_with(TYPE_RESERVED) => return Err(Error::Reserved(text)),
             name::TYPE => command.kind = Some(non_empty(header.as_str(), text)?),
             name::TIME => command.time = Some(text),
@@ -56,6 +64,7 @@ pub fn from_http(headers: &HeaderMap, payload: Bytes) -> Result<Command, Error> 
         (None, key) => command.id = key,
         _ => {}
     }
+    once(headers, CONTENT_TYPE)?;
     command.content_type = plain(headers, CONTENT_TYPE)?;
     command.traceparent = plain(headers, TRACEPARENT).ok().flatten();
     command.tracestate = plain(headers, TRACESTATE).ok().flatten();
@@ -65,11 +74,12 @@ pub fn from_http(headers: &HeaderMap, payload: Bytes) -> Result<Command, Error> 
 /// The client's `Idempotency-Key`, without the quotes that its specification asks for and many clients leave out.
 ///
 /// # Errors
-/// If it is empty or not text.
+/// If it is empty, too long, there twice or not text.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    once(headers, header::IDEMPOTENCY_KEY)?;
     let Some(key) = plain(headers, header::IDEMPOTENCY_KEY)? else { return Ok(None) };
     let key = key.strip_prefix('"').and_then(|k| k.strip_suffix('"')).unwrap_or(&key);
-    non_empty(header::IDEMPOTENCY_KEY, key.to_owned()).map(Some)
+    naming(header::IDEMPOTENCY_KEY, key.to_owned()).map(Some)
 }
 
 fn plain(headers: &HeaderMap, header: &str) -> Result<Option<String>, Error> {
@@ -81,6 +91,18 @@ fn decode(header: &str, value: &HeaderValue) -> Result<String, Error> {
     let unreadable = || Error::Unreadable(header.to_owned());
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| unreadable())?;
     Ok(percent_decode_str(text).decode_utf8().map_err(|_| unreadable())?.into_owned())
+}
+
+/// Of two values a proxy before this door may have seen the other one.
+fn once(headers: &HeaderMap, header: &str) -> Result<(), Error> {
+    if headers.get_all(header).iter().count() <= 1 { Ok(()) } else { Err(Error::Twice(header.to_owned())) }
+}
+
+fn naming(header: &str, text: String) -> Result<String, Error> {
+    if text.len() > MAX_ID {
+        return Err(Error::TooLong(header.to_owned()));
+    }
+    non_empty(header, text)
 }
 
 fn non_empty(header: &str, text: String) -> Result<String, Error> {
@@ -126,6 +148,12 @@ mod tests {
         assert_eq!(read(&[("ce-id", "a"), ("idempotency-key", "b")]), Err(Error::TwoIds));
         assert_eq!(read(&[("ce-id", "")]), Err(Error::Empty("ce-id".into())));
         assert_eq!(read(&[("idempotency-key", "\"\"")]), Err(Error::Empty("idempotency-key".into())));
+        for header in ["ce-id", "ce-region", "idempotency-key", "content-type"] {
+            assert_eq!(read(&[(header, "a"), (header, "a")]), Err(Error::Twice(header.into())));
+        }
+        let long: &'static str = "x".repeat(MAX_ID + 1).leak();
+        assert_eq!(read(&[("idempotency-key", long)]), Err(Error::TooLong("idempotency-key".into())));
+        assert_eq!(read(&[("ce-source", long)]), Err(Error::TooLong("ce-source".into())));
         assert_eq!(read(&[("ce-decreehead", "1")]), Err(Error::Reserved("ce-decreehead".into())));
         assert!(matches!(read(&[("ce-type", "dev.decree.control.skip")]), Err(Error::Reserved(_))));
         assert!(matches!(read(&[("ce-specversion", "0.3")]), Err(Error::SpecVersion(_))));

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use decree_wire::position::Position;
 use decree_wire::proposal;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub(super) async fn propose(State(door): State<Door>, request: Request) -> Resul
     let taken = door.intake.read(&parts.headers, body).await?;
     let command = proposal::from_http(&parts.headers, taken.bytes.clone())?;
     let answer = engine.proposer.propose(command, wait).await?;
-    Ok(respond(answer))
+    door.intake.hold(respond(answer))
 }
 
 #[derive(Deserialize)]
@@ -48,10 +48,10 @@ pub(super) async fn whereabouts(
     State(door): State<Door>,
     Path(id): Path<String>,
     Query(which): Query<Which>,
-) -> Result<Json<Where>, Problem> {
+) -> Result<Response, Problem> {
     let engine = door.agent.engine_now()?;
     let found = engine.proposer.whereabouts(id.clone(), which.source)?;
-    Ok(Json(match found {
+    let found = match found {
         Whereabouts::Unknown => Where { id, state: "unknown", position: None, outcome: None },
         Whereabouts::Ordered(position) => {
             Where { id, state: "ordered", position: Some(position), outcome: None }
@@ -62,5 +62,6 @@ pub(super) async fn whereabouts(
             position: Some(known.position),
             outcome: known.outcome.as_ref().map(event::outcome),
         },
-    }))
+    };
+    door.intake.hold(Json(found).into_response())
 }

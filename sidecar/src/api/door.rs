@@ -9,7 +9,7 @@ use crate::intake::Intake;
 use crate::problem::Problem;
 
 /// How many streams of decisions at once: each costs a reader with its buffers.
-const STREAMS: usize = 16;
+const STREAMS: usize = 8;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]

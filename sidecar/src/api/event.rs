@@ -11,6 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::app::Outcome;
 
+/// More of a payload is not shown, but how much it is: as text it takes up to six times the memory, in every stream. It
+/// is more than any sidecar proposes; where the topic allows larger records, who needs them reads the topic.
+const SHOWN_BYTES: usize = 1 << 20;
+
 /// One entry of the log as one line of JSON.
 #[must_use]
 pub(super) fn line(entry: &Entry, engine: &EngineName, incarnation: &Incarnation) -> String {
@@ -67,6 +71,10 @@ fn describe(out: &mut Map<String, Value>, command: &Command) {
 /// The payload is untouched: JSON goes in as it was written, so that no number loses a digit.
 fn with_data(mut out: Map<String, Value>, content_type: Option<&str>, payload: &[u8]) -> String {
     if payload.is_empty() {
+        return Value::Object(out).to_string();
+    }
+    if payload.len() > SHOWN_BYTES {
+        out.insert("omittedBytes".into(), json!(payload.len()));
         return Value::Object(out).to_string();
     }
     let text = std::str::from_utf8(payload).ok();
@@ -161,6 +169,9 @@ mod tests {
         assert_eq!(of(b"{", "application/json")["data"], "{");
         assert_eq!(of(b"\xff", "x/y")["data_base64"], "/w==");
         assert_eq!(of(b"\xff", "x/y")["id"], "7");
+        assert_eq!(of(&[b'x'; SHOWN_BYTES], "text/plain")["data"].as_str().unwrap().len(), SHOWN_BYTES);
+        let large = of(&[b'x'; SHOWN_BYTES + 1], "text/plain");
+        assert_eq!((&large["data"], &large["omittedBytes"]), (&Value::Null, &(SHOWN_BYTES + 1).into()));
         let barrier = shown(Body::Control(Control::Barrier(Barrier { agent: "opa-0".into() })));
         let barrier: Value = serde_json::from_str(&barrier).unwrap();
         assert_eq!(barrier["type"], "dev.decree.control.barrier");

@@ -21,15 +21,12 @@ const FIELDS: [&str; 5] = [CONTENT_TYPE, TRACEPARENT, TRACESTATE, "ce-id", "ce-s
 /// # Errors
 /// If what names the command can't be read; the client's fault in each case.
 pub(super) fn capture(parts: &Parts, body: Bytes) -> Result<Command, proposal::Error> {
-    let (id, source) = named(&parts.headers)?;
+    let Command { id, source, content_type, .. } = named(&parts.headers)?;
     let plain = |header: &str| parts.headers.get(header).map(HeaderValue::to_str);
     Ok(Command {
         id,
         source,
-        content_type: plain(CONTENT_TYPE)
-            .transpose()
-            .map_err(|_| proposal::Error::Unreadable(CONTENT_TYPE.into()))?
-            .map(str::to_owned),
+        content_type,
         traceparent: plain(TRACEPARENT).and_then(Result::ok).map(str::to_owned),
         tracestate: plain(TRACESTATE).and_then(Result::ok).map(str::to_owned),
         request: Some(Request {
@@ -42,16 +39,15 @@ pub(super) fn capture(parts: &Parts, body: Bytes) -> Result<Command, proposal::E
     })
 }
 
-/// The client's own id and source, read by the rules of a proposal on the local API.
-fn named(headers: &HeaderMap) -> Result<(Option<String>, Option<String>), proposal::Error> {
-    let naming = ["ce-id", "ce-source", header::IDEMPOTENCY_KEY];
+/// The client's own id and source, and the media type, read by the rules of a proposal on the local API.
+fn named(headers: &HeaderMap) -> Result<Command, proposal::Error> {
+    let naming = ["ce-id", "ce-source", header::IDEMPOTENCY_KEY, CONTENT_TYPE];
     let only: HeaderMap = headers
         .iter()
         .filter(|(header, _)| naming.contains(&header.as_str()))
         .map(|(header, value)| (header.clone(), value.clone()))
         .collect();
-    let command = proposal::from_http(&only, Bytes::new())?;
-    Ok((command.id, command.source))
+    proposal::from_http(&only, Bytes::new())
 }
 
 fn target(parts: &Parts) -> String {

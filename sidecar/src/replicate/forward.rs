@@ -16,10 +16,16 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::hop;
+use crate::intake;
 use crate::problem::Problem;
+use crate::serve::HEAD_BYTES;
 
 /// How many may be under way.
-const UNDER_WAY: usize = 1024;
+const UNDER_WAY: usize = 512;
+/// What is read ahead of an answer: as much as the doors read of a request.
+const BUFFER: usize = HEAD_BYTES;
+/// An answer with more headers is one that the application's clients could hardly read.
+const MAX_HEADERS: usize = 256;
 /// A connection to localhost stands at once or not at all.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// An idle connection is not used again after this: servers close idle ones just as a request is sent.
@@ -49,6 +55,8 @@ impl Default for Forward {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(16)
+            .http1_max_buf_size(BUFFER)
+            .http1_max_headers(MAX_HEADERS)
             .build(connector);
         Self { client, under_way: Arc::new(Semaphore::new(UNDER_WAY)) }
     }
@@ -68,6 +76,7 @@ impl Forward {
                     "port {port} of the application accepts no connection"
                 )));
             }
+            Ok(Err(error)) if of_the_body(&error) => return Err(intake::late()),
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => {
                 return Err(Problem::new(
@@ -101,6 +110,12 @@ fn request(port: u16, mut parts: Parts, body: Body) -> Result<Request<Body>, Pro
     parts.headers.remove(READ);
     parts.extensions.clear();
     Ok(Request::from_parts(parts, body))
+}
+
+/// Whether the client's body ended too early or too late: that is not the application's failure.
+fn of_the_body(error: &hyper_util::client::legacy::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
+    source.is_some_and(hyper::Error::is_user)
 }
 
 fn failed(error: &hyper_util::client::legacy::Error) -> Problem {

@@ -6,17 +6,23 @@
 //! path as it was sent, and every application reads that alike.
 
 use decree_wire::document::Rule;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri, header};
 
 /// Headers by which frameworks let a client say another method than the request line's.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// A path that still changes after so many decodings is somebody's trick, and is ordered.
 const DECODINGS: usize = 6;
 
+/// The same in the query, or in a form's body.
+const METHOD_PARAMETER: &str = "_method";
+
 /// Whether the request becomes a command.
 #[must_use]
-pub(super) fn matches(rules: &[Rule], method: &Method, path: &str, headers: &HeaderMap) -> bool {
+pub(super) fn matches(rules: &[Rule], method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
     let mut methods = vec![method.as_str().to_owned()];
+    methods.extend(uri.query().into_iter().flat_map(in_query));
+    // A form's body may say any method, and is not read before it is known whose the request is.
+    let any = method == Method::POST && is_form(headers);
     for name in METHOD_OVERRIDES {
         methods.extend(
             headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_ascii_uppercase),
@@ -24,11 +30,13 @@ pub(super) fn matches(rules: &[Rule], method: &Method, path: &str, headers: &Hea
     }
     let mut prefixes = rules
         .iter()
-        .filter(|rule| rule.methods.iter().any(|m| methods.iter().any(|own| m.eq_ignore_ascii_case(own))))
+        .filter(|rule| {
+            any || rule.methods.iter().any(|m| methods.iter().any(|own| m.eq_ignore_ascii_case(own)))
+        })
         .map(|rule| rule.path_prefix.as_str())
         .peekable();
     prefixes.peek().is_some() && {
-        let readings = readings(path);
+        let readings = readings(uri.path());
         prefixes.any(|prefix| {
             let prefix = prefix.to_ascii_lowercase();
             match &readings {
@@ -37,6 +45,23 @@ pub(super) fn matches(rules: &[Rule], method: &Method, path: &str, headers: &Hea
             }
         })
     }
+}
+
+/// The methods that a query names, each as it stands and decoded.
+fn in_query(query: &str) -> Vec<String> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let parameters = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));
+    parameters
+        .filter(|(name, _)| decoded(name).eq_ignore_ascii_case(METHOD_PARAMETER))
+        .map(|(_, value)| decoded(value).trim().to_owned())
+        .collect()
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_TYPE).iter().any(|value| {
+        let media = value.as_bytes().to_ascii_lowercase();
+        media.starts_with(b"application/x-www-form-urlencoded") || media.starts_with(b"multipart/form-data")
+    })
 }
 
 /// Whether `path` is `prefix` or below it, at a segment's border. `/v1` is below `/v1/`: many servers take them for one.
@@ -102,7 +127,7 @@ mod tests {
 
     fn ordered(prefix: &str, method: &str, path: &str) -> bool {
         let rules = [Rule { methods: vec!["PUT".into(), "PATCH".into()], path_prefix: prefix.into() }];
-        matches(&rules, &method.parse().unwrap(), path, &HeaderMap::new())
+        matches(&rules, &method.parse().unwrap(), &path.parse().unwrap(), &HeaderMap::new())
     }
 
     #[test]
@@ -167,7 +192,27 @@ mod tests {
         let rules = [Rule { methods: vec!["PUT".into()], path_prefix: "/v1".into() }];
         let headers =
             [("x-http-method-override".parse().unwrap(), "put".parse().unwrap())].into_iter().collect();
-        assert!(matches(&rules, &Method::POST, "/v1/x", &headers));
-        assert!(!matches(&rules, &Method::POST, "/v2/x", &headers));
+        assert!(matches(&rules, &Method::POST, &Uri::from_static("/v1/x"), &headers));
+        assert!(!matches(&rules, &Method::POST, &Uri::from_static("/v2/x"), &headers));
+    }
+
+    #[test]
+    fn a_method_in_the_query_counts_and_a_form_may_hold_any() {
+        for query in ["_method=put", "a=1&_METHOD=PUT", "%5Fmethod=%50ut", "a;_method=patch"] {
+            assert!(ordered("/v1", "POST", &format!("/v1/x?{query}")), "{query}");
+            assert!(!ordered("/v1", "POST", &format!("/v2/x?{query}")), "{query}");
+        }
+        assert!(!ordered("/v1", "POST", "/v1/x?method=put&_method=get"));
+        let rules = [Rule { methods: vec!["PUT".into()], path_prefix: "/v1".into() }];
+        for (media, expected) in [
+            ("application/x-www-form-urlencoded", true),
+            ("Multipart/Form-Data; boundary=x", true),
+            ("application/json", false),
+        ] {
+            let headers: HeaderMap = [(header::CONTENT_TYPE, media.parse().unwrap())].into_iter().collect();
+            assert_eq!(matches(&rules, &Method::POST, &Uri::from_static("/v1/x"), &headers), expected);
+            assert!(!matches(&rules, &Method::POST, &Uri::from_static("/v2/x"), &headers));
+            assert!(!matches(&rules, &Method::GET, &Uri::from_static("/v1/x"), &headers));
+        }
     }
 }

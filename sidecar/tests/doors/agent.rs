@@ -13,7 +13,7 @@ use decree_sidecar::life::scripted::ScriptedLife;
 use decree_sidecar::log::memory::MemoryLog;
 use decree_sidecar::log::{Log, NewEntry};
 use decree_sidecar::metrics::Metrics;
-use decree_sidecar::serve::serve;
+use decree_sidecar::serve::{Limits, serve};
 use decree_sidecar::{api, health, replicate};
 use decree_wire::control::Control;
 use decree_wire::document::{Class, Document, Kafka, Mode, Reads, Rule};
@@ -80,6 +80,11 @@ fn document(mode: Mode, port: u16) -> Document {
 
 /// Starts an agent and waits until it is ready. `port`: of an application for what passes through.
 pub(crate) async fn start(mode: Mode, port: u16) -> Running {
+    start_within(mode, port, Limits::of(64)).await
+}
+
+/// The same with doors that put up with less.
+pub(crate) async fn start_within(mode: Mode, port: u16, limits: Limits) -> Running {
     let log = MemoryLog::new();
     let settings = Settings {
         engine: engine(),
@@ -91,7 +96,7 @@ pub(crate) async fn start(mode: Mode, port: u16) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("document.json");
     std::fs::write(&file, serde_json::to_vec(&document(mode, port)).unwrap()).unwrap();
-    let running = doors(log, folder).await;
+    let running = doors_within(log, folder, limits).await;
     running.engine().await;
     for _ in 0..400 {
         if send("GET", &format!("{}/readyz", running.health), &[], "").await.status == 200 {
@@ -104,6 +109,10 @@ pub(crate) async fn start(mode: Mode, port: u16) -> Running {
 
 /// The doors alone, before there is an engine.
 pub(crate) async fn doors(log: MemoryLog, folder: tempfile::TempDir) -> Running {
+    doors_within(log, folder, Limits::of(64)).await
+}
+
+async fn doors_within(log: MemoryLog, folder: tempfile::TempDir, limits: Limits) -> Running {
     let (watch, documents) = Watch::new(folder.path().join("document.json"));
     let pod = Pod {
         name: "a-0".into(),
@@ -121,9 +130,9 @@ pub(crate) async fn doors(log: MemoryLog, folder: tempfile::TempDir) -> Running 
     let intake = Intake::default();
     let (local, _) = api::routers(agent.clone(), intake.clone());
     Running {
-        api: listen(local, &stop).await,
-        health: listen(health::router(agent.clone()), &stop).await,
-        replicate: listen(replicate::router(agent.clone(), intake), &stop).await,
+        api: listen(local, limits, &stop).await,
+        health: listen(health::router(agent.clone()), limits, &stop).await,
+        replicate: listen(replicate::router(agent.clone(), intake), limits, &stop).await,
         agent,
         log,
         app: Arc::default(),
@@ -133,10 +142,10 @@ pub(crate) async fn doors(log: MemoryLog, folder: tempfile::TempDir) -> Running 
     }
 }
 
-async fn listen(router: axum::Router, stop: &CancellationToken) -> String {
+async fn listen(router: axum::Router, limits: Limits, stop: &CancellationToken) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, router, 64, stop.clone()));
+    tokio::spawn(serve(listener, router, limits, stop.clone()));
     format!("http://{address}")
 }
 
