@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use decree_wire::command::{Command, Identity, engine_source};
+use decree_wire::command::{Command, Fingerprint, Identity, engine_source};
 use decree_wire::heartbeat::{State, Trouble};
 use decree_wire::position::{EngineName, Position};
 use tokio::sync::Semaphore;
@@ -153,6 +153,14 @@ pub enum Whereabouts {
     Applied(Known),
 }
 
+/// A command that this agent ordered, and has not applied yet as far as is known.
+#[derive(Debug)]
+struct Ordered {
+    identity: Identity,
+    fingerprint: Fingerprint,
+    position: Position,
+}
+
 /// Proposes commands for one engine.
 #[derive(Debug)]
 pub struct Proposer {
@@ -164,7 +172,7 @@ pub struct Proposer {
     slots: Semaphore,
     /// From then on no outcome can come any more: the application has gone, and this agent is ending.
     given_up: CancellationToken,
-    ordered: Mutex<VecDeque<(Identity, Position)>>,
+    ordered: Mutex<VecDeque<Ordered>>,
 }
 
 impl Proposer {
@@ -214,10 +222,19 @@ impl Proposer {
             return already(&command, identity.id, known);
         }
         self.following(deadline).await?;
-        let position = self.append(command, &identity, deadline).await?;
+        // A repeat of what this agent ordered and has not applied yet needs no second entry.
+        let fingerprint = command.fingerprint();
+        let ordered = if named { self.ordered(&identity, fingerprint) } else { None };
+        let (position, duplicate) = match ordered {
+            Some(position) => (position, true),
+            None => (self.append(command, &identity, fingerprint, deadline).await?, false),
+        };
         match wait {
-            Wait::Ordered(_) => Ok(Answer { id: identity.id, position, outcome: None, duplicate: false }),
-            Wait::Applied(_) => self.applied(identity.id, position, deadline).await,
+            Wait::Ordered(_) => Ok(Answer { id: identity.id, position, outcome: None, duplicate }),
+            Wait::Applied(_) => {
+                let answer = self.applied(identity.id, position, deadline).await?;
+                Ok(Answer { duplicate: duplicate || answer.duplicate, ..answer })
+            }
         }
     }
 
@@ -254,6 +271,7 @@ impl Proposer {
         &self,
         command: Command,
         identity: &Identity,
+        fingerprint: Fingerprint,
         deadline: Instant,
     ) -> Result<Position, Error> {
         let id = || identity.id.clone();
@@ -268,7 +286,7 @@ impl Proposer {
                 ),
             }),
             Ok(Ok(position)) => {
-                self.remember(identity.clone(), position);
+                self.remember(Ordered { identity: identity.clone(), fingerprint, position });
                 Ok(position)
             }
             Ok(Err(log::Error::Unknown(why))) => Err(Error::NotOrdered { id: id(), why }),
@@ -331,8 +349,7 @@ impl Proposer {
     pub fn whereabouts(&self, id: String, source: Option<String>) -> Result<Whereabouts, Error> {
         let identity = Identity { source: source.unwrap_or_else(|| engine_source(&self.engine)), id };
         // Looked up first: a command that is applied between the two look-ups is then found in the second.
-        let ordered =
-            self.lock().iter().rev().find(|(own, _)| *own == identity).map(|(_, position)| *position);
+        let ordered = self.lock().iter().find(|own| own.identity == identity).map(|own| own.position);
         Ok(match (self.replica.known(&identity)?, ordered) {
             (Some(known), _) => Whereabouts::Applied(known),
             (None, Some(position)) => Whereabouts::Ordered(position),
@@ -340,16 +357,26 @@ impl Proposer {
         })
     }
 
-    fn remember(&self, identity: Identity, position: Position) {
+    /// Where the same command stands already, ordered by this agent. One of other content under the identity is left to
+    /// the log: whether that one holds the identity shows only once it is applied.
+    fn ordered(&self, identity: &Identity, fingerprint: Fingerprint) -> Option<Position> {
         let next = self.replica.progress().borrow().next;
-        let mut ordered = self.lock();
-        while ordered.front().is_some_and(|(_, old)| *old < next) || ordered.len() >= REMEMBERED {
-            ordered.pop_front();
-        }
-        ordered.push_back((identity, position));
+        let same = |own: &&Ordered| {
+            own.position >= next && own.identity == *identity && own.fingerprint == fingerprint
+        };
+        self.lock().iter().find(same).map(|own| own.position)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Identity, Position)>> {
+    fn remember(&self, command: Ordered) {
+        let next = self.replica.progress().borrow().next;
+        let mut ordered = self.lock();
+        while ordered.front().is_some_and(|old| old.position < next) || ordered.len() >= REMEMBERED {
+            ordered.pop_front();
+        }
+        ordered.push_back(command);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Ordered>> {
         self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -82,6 +82,33 @@ async fn who_does_not_want_to_wait_is_told_so_in_time() {
     assert_eq!((again.status.as_u16(), again.header("decree-duplicate")), (200, Some("true")));
 }
 
+#[tokio::test]
+async fn a_repeat_of_what_is_not_applied_yet_is_the_first_one() {
+    let agent = start(apply(), 1).await;
+    agent.app.then([Act::Hang]);
+    let asynchronously = [("ce-id", "a"), ("prefer", "respond-async")];
+    let first = propose(&agent, &asynchronously, "x").await;
+    assert_eq!((first.status.as_u16(), first.header("decree-duplicate")), (202, None));
+    for _ in 0..3 {
+        let again = propose(&agent, &asynchronously, "x").await;
+        assert_eq!((again.status.as_u16(), again.json()), (202, first.json()));
+        assert_eq!(again.header("decree-duplicate"), Some("true"));
+    }
+    let late = propose(&agent, &[("ce-id", "a"), ("prefer", "wait=1")], "x").await;
+    assert_eq!((late.status.as_u16(), late.json()["position"].as_u64()), (504, Some(1)));
+    let other = propose(&agent, &asynchronously, "other").await;
+    assert_eq!((other.status.as_u16(), other.json()["position"].as_u64()), (202, Some(2)), "the log decides");
+    let waits = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        agent.app.release();
+    };
+    let (again, ()) = tokio::join!(propose(&agent, &[("ce-id", "a")], "x"), waits);
+    assert_eq!((again.status.as_u16(), again.header("decree-position")), (200, Some("1")));
+    assert_eq!(agent.app.positions(), [1], "appended and delivered once");
+    let refused = propose(&agent, &[("ce-id", "a")], "other").await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (409, "id-reused"));
+}
+
 async fn whereabouts(agent: &Running, id: &str) -> Value {
     send("GET", &format!("{}/v1/commands/{id}", agent.api), &[], "").await.json()
 }
