@@ -126,10 +126,15 @@ impl NewEntry {
     /// As the record that travels.
     ///
     /// # Errors
-    /// If it is a control entry that cannot be written.
+    /// If it is a control entry that cannot be written, or a command beyond a record's limits.
     pub fn record(&self) -> Result<Record, Error> {
         match self {
-            Self::Command(command) => Ok(record::encode_command(command)),
+            Self::Command(command) => {
+                let record = record::encode_command(command);
+                // Everybody would take it for void.
+                record::fits(&record).map_err(Error::TooLarge)?;
+                Ok(record)
+            }
             Self::Control(control) => {
                 record::encode_control(control).map_err(|error| Error::Invalid(error.to_string()))
             }

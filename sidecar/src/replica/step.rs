@@ -87,6 +87,12 @@ fn owns(settings: &Settings, context: Context<'_>) -> bool {
 
 fn new(command: &Command, position: Position, context: Context<'_>) -> Action {
     let window = context.settings.dedup.window;
+    if let Some(head) = command.head.filter(|head| *head > position) {
+        return Action::Void(format!(
+            "the agent that accepted it knew a head of {head}, which lies behind it: it was meant for another log, or \
+             forged"
+        ));
+    }
     if let Some(head) = command.head
         && (head < context.floor || head.0.saturating_add(window) < position.0)
     {
@@ -164,6 +170,10 @@ mod tests {
         assert!(matches!(decide(at(89), None, false), Action::Void(_)));
         let same = Some((Position(95), command().fingerprint()));
         assert_eq!(decide(at(0), same, false), Action::Duplicate(Position(95)));
+        assert_eq!(decide(at(100), None, false), Action::Deliver);
+        for future in [101, u64::MAX] {
+            assert!(matches!(decide(at(future), None, false), Action::Void(_)), "from the future");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use decree_wire::heartbeat::{CallsFor, Rebuild, Trouble};
 use decree_wire::position::{EngineName, Incarnation, Position};
 use decree_wire::settings::Settings;
+use decree_wire::shown::shown;
 
 use crate::app::Unwell;
 use crate::log;
@@ -64,8 +65,9 @@ pub(super) fn poisoned(position: Position, failed: u32) -> Trouble {
 
 pub(super) fn unknown_control(position: Position, kind: &str, reason: &str) -> Trouble {
     let message = format!(
-        "the control entry {kind:?} at position {position} can't be obeyed: {reason}; restart the pod with a newer \
-         sidecar (upgrade the operator, then delete the pod)"
+        "the control entry {:?} at position {position} can't be obeyed: {reason}; if a newer Decree wrote it, upgrade the \
+         operator, then delete the pod; if not, find out who else may write to the topic",
+        shown(kind)
     );
     trouble("UnknownControl", message)
 }
@@ -74,7 +76,8 @@ pub(super) fn foreign(settings: &Settings, engine: &EngineName) -> Trouble {
     let message = format!(
         "the log belongs to engine {} of cluster {}, not to {engine} of this one; check spec.kafka.topic.name and \
          spec.kafka.bootstrapServers",
-        settings.engine, settings.cluster
+        shown(&settings.engine.to_string()),
+        shown(&settings.cluster)
     );
     trouble("LogForeign", message)
 }

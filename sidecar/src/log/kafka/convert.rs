@@ -6,6 +6,9 @@ use decree_wire::record::Record;
 
 use crate::log::Error;
 
+// A record with more is void: it must be seen here to have more.
+const _: () = assert!(decree_kafka::MAX_HEADERS == decree_wire::record::MAX_HEADERS);
+
 pub(super) fn to_kafka(record: Record) -> NewRecord {
     let headers = record.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
     NewRecord { key: None, value: record.value, headers, timestamp: None }
