@@ -8,6 +8,7 @@ mod promises {
 
     mod admission;
     mod apply;
+    mod care;
     mod exactly_once;
     mod healing;
     mod jobs;

@@ -1,16 +1,20 @@
 //! What this process remembers of an engine's evictions: all of it can be lost without harm but haste.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::backoff::Backoff;
+use super::pods;
 
 /// An eviction that was granted shows within this, or it is asked for anew.
 const SHOWN: Duration = Duration::from_secs(30);
-/// Consumer groups are looked at so often.
-const GROUPS: Duration = Duration::from_secs(300);
+/// Consumer groups are listed so often, for those of pods that went while nobody looked.
+const GROUPS: Duration = Duration::from_secs(600);
 
 /// Of one engine.
 #[derive(Clone, Debug, Default)]
@@ -23,14 +27,20 @@ pub struct Memory {
     bare: BTreeMap<String, Timestamp>,
     /// By the pod's uid, what stood in the way of its eviction, and until when it is left alone for that.
     refused: BTreeMap<String, (Backoff, String)>,
+    /// Pods that have been ready, by uid.
+    ready: BTreeSet<String>,
+    /// All pods that were seen, by name.
+    seen: BTreeSet<String>,
     groups: Option<Instant>,
 }
 
 impl Memory {
-    /// A pod's eviction was granted.
+    /// A pod's eviction was granted. The back-off of its owner grows only with pods that never got ready: with these,
+    /// evictions don't help.
     pub fn evicted(&mut self, pod: &str, owner: &str, bare: bool, now: Instant, at: Timestamp) {
         self.evicted.insert(pod.to_owned(), now);
-        self.owners.insert(owner.to_owned(), Backoff::after(self.owners.get(owner).copied(), now));
+        let before = self.owners.get(owner).copied().filter(|_| !self.ready.contains(pod));
+        self.owners.insert(owner.to_owned(), Backoff::after(before, now));
         self.refused.remove(pod);
         if bare {
             self.bare.insert(owner.to_owned(), at);
@@ -76,11 +86,21 @@ impl Memory {
         due
     }
 
-    /// Forgets pods that are gone and owners that were quiet for long.
-    pub fn tidy<'a>(&mut self, pods: impl Iterator<Item = &'a str>, now: Instant) {
-        let there: Vec<&str> = pods.collect();
-        self.evicted.retain(|pod, _| there.contains(&pod.as_str()));
-        self.refused.retain(|pod, _| there.contains(&pod.as_str()));
+    /// Names of pods that were there and are gone for good; each is told once.
+    pub fn gone(&mut self, all: &[Arc<Pod>]) -> BTreeSet<String> {
+        let there: BTreeSet<String> = all.iter().map(|pod| pod.name_any()).collect();
+        let gone = self.seen.difference(&there).cloned().collect();
+        self.seen = there;
+        gone
+    }
+
+    /// Takes in what pods there are; forgets those that are gone, and owners that were quiet for long.
+    pub fn look(&mut self, all: &[Arc<Pod>], now: Instant) {
+        let there: BTreeSet<String> = all.iter().filter_map(|pod| pod.uid()).collect();
+        self.evicted.retain(|pod, _| there.contains(pod));
+        self.refused.retain(|pod, _| there.contains(pod));
+        self.ready.retain(|pod| there.contains(pod));
+        self.ready.extend(all.iter().filter(|pod| pods::is_ready(pod)).filter_map(|pod| pod.uid()));
         self.owners.retain(|_, backoff| !backoff.is_over(now));
     }
 }
@@ -97,8 +117,30 @@ mod tests {
         memory.evicted("pod", "owner", false, now, Timestamp::UNIX_EPOCH);
         assert!(memory.was_evicted("pod", now) && !memory.was_evicted("pod", now + SHOWN));
         assert!(memory.refusal("pod", now).is_none() && memory.left("owner", now).is_some());
-        memory.tidy(std::iter::empty(), now);
+        memory.look(&[], now);
         assert!(!memory.was_evicted("pod", now) && memory.left("owner", now).is_some());
+    }
+
+    #[test]
+    fn only_what_never_got_ready_waits_longer_and_longer() {
+        let (mut memory, now) = (Memory::default(), Instant::now());
+        let ten = Some(Duration::from_secs(10));
+        memory.look(&[Arc::new(pods::example("a", true)), Arc::new(pods::example("b", true))], now);
+        memory.evicted("uid-a", "owner", false, now, Timestamp::UNIX_EPOCH);
+        memory.evicted("uid-b", "owner", false, now, Timestamp::UNIX_EPOCH);
+        assert_eq!(memory.left("owner", now), ten);
+        memory.look(&[Arc::new(pods::example("c", false))], now);
+        memory.evicted("uid-c", "owner", false, now, Timestamp::UNIX_EPOCH);
+        assert_eq!(memory.left("owner", now), ten.map(|ten| ten * 2));
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_is_told_once() {
+        let mut memory = Memory::default();
+        let pod = |name| Arc::new(pods::example(name, true));
+        assert!(memory.gone(&[pod("a"), pod("b")]).is_empty());
+        assert_eq!(memory.gone(&[pod("b"), pod("c")]), BTreeSet::from(["a".to_owned()]));
+        assert!(memory.gone(&[pod("b"), pod("c")]).is_empty());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use decree_crds::labels;
+use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -21,6 +23,7 @@ use crate::events::Note;
 use crate::evictor;
 use crate::inject::{self, Answer};
 use crate::spec::Engine;
+use crate::topics::{self, Topics};
 
 /// What another look is put off for, where the one before an eviction showed something else than the watch.
 const SOON: Duration = Duration::from_secs(1);
@@ -116,7 +119,7 @@ async fn replace(engine: &Engine, fetched: &Fetched, context: &Context, tended: 
 fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Context) -> Decision {
     let now = Instant::now();
     context.notes.care(&engine.name, |memory| {
-        memory.tidy(all.iter().filter_map(|pod| pod.metadata.uid.as_deref()), now);
+        memory.look(all, now);
         let mut causes = called(&fetched.view);
         for pod in bare::replaceable(all, memory) {
             let cause = Cause { why: "it has no sidecar".to_owned(), bare: true };
@@ -212,38 +215,49 @@ fn without_sidecar(all: &[Arc<Pod>], outstanding: &[Outstanding]) -> Option<Aler
     })
 }
 
-/// Deletes consumer groups of pods that are gone.
+/// Deletes consumer groups of pods that are gone: of those whose end was seen at once, of others when the groups are
+/// listed now and then.
 async fn clean(engine: &Engine, fetched: &Fetched, context: &Context, tended: &mut Tended) {
-    let looked = matches!(fetched.topics, Some(Ok(_)));
     let has_log = fetched.object.status.as_ref().is_some_and(|status| status.topic.is_some());
-    if !looked || !has_log || !context.notes.care(&engine.name, |memory| memory.groups_due(Instant::now())) {
+    let Some(cluster) = context.notes.cluster(&engine.name).filter(|_| has_log) else { return };
+    if !matches!(fetched.topics, Some(Ok(_))) {
         return;
     }
-    if let Err(error) = groups_of_gone_pods(engine, fetched, context).await {
-        tracing::debug!(engine = %engine.name, %error, "consumer groups are left for later");
-        tended.notes.push(Note {
+    let name = &engine.name;
+    let (gone, list) =
+        context.notes.care(name, |memory| (memory.gone(&fetched.pods), memory.groups_due(Instant::now())));
+    let deleted = groups_of_gone_pods(name, fetched, &gone, list, cluster.as_ref()).await;
+    match deleted {
+        Ok(groups) if groups.is_empty() => {}
+        Ok(groups) => {
+            tracing::info!(engine = %name, ?groups, "deleted consumer groups of pods that are gone")
+        }
+        Err(error) => tended.notes.push(Note {
             about: fetched.object.object_ref(&()),
             warning: true,
             reason: "GroupsNotDeleted".into(),
             message: format!(
-                "consumer groups of pods that are gone are not deleted: {error}; they do no harm"
+                "consumer groups of pods that are gone are not deleted, and do no harm: {error}"
             ),
-        });
+        }),
     }
 }
 
 async fn groups_of_gone_pods(
-    engine: &Engine,
+    name: &EngineName,
     fetched: &Fetched,
-    context: &Context,
-) -> Result<(), crate::topics::Error> {
-    let Some(cluster) = context.notes.cluster(&engine.name) else { return Ok(()) };
-    let groups = cluster.groups(&groups::prefix(&engine.name)).await?;
-    let there = fetched.pods.iter().map(|pod| pod.name_any()).collect();
-    let orphaned = groups::orphaned(&engine.name, &groups, &there);
-    if !orphaned.is_empty() {
-        cluster.delete_groups(&orphaned).await?;
-        tracing::info!(engine = %engine.name, ?orphaned, "deleted consumer groups of pods that are gone");
+    gone: &BTreeSet<String>,
+    list: bool,
+    cluster: &dyn Topics,
+) -> Result<Vec<String>, topics::Error> {
+    let mut deleted: Vec<String> =
+        gone.iter().map(|pod| labels::consumer_group(&name.namespace, &name.name, pod)).collect();
+    if list {
+        let there = fetched.pods.iter().map(|pod| pod.name_any()).collect();
+        deleted.extend(groups::orphaned(name, &cluster.groups(&groups::prefix(name)).await?, &there));
     }
-    Ok(())
+    if !deleted.is_empty() {
+        cluster.delete_groups(&deleted).await?;
+    }
+    Ok(deleted)
 }
