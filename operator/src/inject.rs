@@ -1,15 +1,20 @@
 //! Injection: from a labelled pod to the patch that makes it an agent, or to the reason why not.
 //!
 //! ```text
-//!  pod ─▶ select ─▶ Injection ─▶ patch ◀─ container, volumes, marks
-//!            └────▶ Skip, Refusal
+//!  pod ─▶ select ─▶ Injection ─▶ patch ◀─ container, volumes, ports, marks
+//!            │ └──▶ Skip, Refusal
+//!            └─ outlives, liveness
 //! ```
 //! Everything here is pure; the webhook feeds and obeys it.
 
 pub mod container;
 pub mod injection;
+pub mod liveness;
 pub mod marks;
+pub mod outlives;
 pub mod patch;
+pub mod pinned;
+pub mod ports;
 pub mod refusal;
 pub mod select;
 pub mod sidecar;

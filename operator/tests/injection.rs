@@ -26,6 +26,16 @@ fn a_pod_in_a_mesh() {
     golden("mesh");
 }
 
+#[test]
+fn a_pod_with_probes_and_named_ports() {
+    golden("probed");
+}
+
+#[test]
+fn a_pod_that_only_a_new_one_can_stand_in_for() {
+    golden("lasting");
+}
+
 fn golden(name: &str) {
     let before: Value = serde_yaml::from_str(&read(&file(name, "yaml"))).unwrap();
     let after = injected(&before);

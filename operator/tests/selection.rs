@@ -27,7 +27,15 @@ fn engines() -> Vec<DecisionEngine> {
         engine("single", &json!([agent("only", None)])),
         engine("named", &json!([agent("only", Some("app"))])),
         engine("double", &json!([agent("one", None), agent("two", None)])),
+        engine("proxied", &json!([proxied()])),
     ]
+}
+
+fn proxied() -> Value {
+    json!({
+        "class": "only", "app": {"port": 9000, "container": "app", "scratch": ["tmp", "old"]},
+        "replicate": {"rules": [{"methods": ["PUT"], "pathPrefix": "/"}]}
+    })
 }
 
 fn decided(pod: &Value) -> Answer {
@@ -58,7 +66,11 @@ fn what_can_not_be_an_agent_is_refused_with_the_remedy() {
     };
     let in_app = |key: &str, value: Value| json!({"containers": [{"name": "app", key: value}]});
     let cases: Vec<(&str, Value, &[&str])> = vec![
-        ("UnknownEngine", pod(&of("polcy"), &app()), &["\"polcy\"", "\"shop\"", "double, named, single"]),
+        (
+            "UnknownEngine",
+            pod(&of("polcy"), &app()),
+            &["\"polcy\"", "\"shop\"", "double, named, proxied, single"],
+        ),
         ("UnknownEngine", pod(&of(""), &app()), &["decree.dev/engine"]),
         ("MissingClass", pod(&of("double"), &app()), &["one, two", "decree.dev/class"]),
         ("UnknownClass", pod(&double("three"), &app()), &["\"three\"", "one, two"]),
@@ -85,7 +97,7 @@ fn what_can_not_be_an_agent_is_refused_with_the_remedy() {
         (
             "ContainerTaken",
             pod(&of("named"), &json!({"containers": [{"name": "app"}, {"name": "decree"}]})),
-            &["rename it"],
+            &["rename it", "template"],
         ),
         (
             "VolumeTaken",
@@ -97,6 +109,27 @@ fn what_can_not_be_an_agent_is_refused_with_the_remedy() {
             pod(&of("single"), &in_app("volumeMounts", json!([{"name": "v", "mountPath": "/run/decree/"}]))),
             &["/run/decree", "elsewhere"],
         ),
+        ("Windows", pod(&of("single"), &with("os", json!({"name": "windows"}))), &["Linux"]),
+        (
+            "Windows",
+            pod(&of("single"), &with("nodeSelector", json!({"kubernetes.io/os": "windows"}))),
+            &["Linux"],
+        ),
+        (
+            "OutlivingVolume",
+            with_volumes(
+                "proxied",
+                &json!([{"name": "data", "mountPath": "/d"}, {"name": "host", "mountPath": "/h"}]),
+            ),
+            &[
+                "\"app\"",
+                "volume data, persistentVolumeClaim; volume host, hostPath",
+                "readOnly: true",
+                "agents[].app.scratch",
+                "\"proxied\"",
+                "emptyDir",
+            ],
+        ),
     ];
     for (reason, pod, parts) in cases {
         let Answer::Refused(refusal) = decided(&pod) else { panic!("{reason}: not refused: {pod}") };
@@ -104,6 +137,59 @@ fn what_can_not_be_an_agent_is_refused_with_the_remedy() {
         let message = refusal.to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{reason}: {message}");
     }
+}
+
+fn with_volumes(engine: &str, mounts: &Value) -> Value {
+    let volumes = json!([
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data-0"}},
+        {"name": "old", "persistentVolumeClaim": {"claimName": "old-0"}},
+        {"name": "host", "hostPath": {"path": "/var/lib/x"}},
+        {"name": "cache", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}}
+    ]);
+    let containers = json!([
+        {"name": "app", "volumeMounts": mounts},
+        {"name": "log", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}
+    ]);
+    pod(&of(engine), &json!({"containers": containers, "volumes": volumes}))
+}
+
+#[test]
+fn volumes_decide_what_a_restart_takes() {
+    let cases = [
+        (json!([{"name": "tmp", "mountPath": "/tmp"}, {"name": "old", "mountPath": "/old"}]), "Container"),
+        (json!([{"name": "data", "mountPath": "/d", "readOnly": true}]), "Container"),
+        (json!([{"name": "cache", "mountPath": "/c"}]), "Pod"),
+    ];
+    for (mounts, expected) in cases {
+        let after = injected(&with_volumes("proxied", &mounts)).unwrap();
+        assert_eq!(variable(&after, "DECREE_RESTART"), expected, "{mounts}");
+        let probe = &after["spec"]["containers"][0]["livenessProbe"];
+        assert_eq!(probe.is_null(), expected == "Pod", "{mounts}: {probe}");
+    }
+}
+
+#[test]
+fn a_volume_that_another_webhook_adds_later_is_refused_too() {
+    let mut after = injected(&with_volumes("proxied", &json!([]))).unwrap();
+    let mounts = after["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap();
+    mounts.push(json!({"name": "data", "mountPath": "/d"}));
+    let Answer::Refused(refusal) = decided(&after) else { panic!() };
+    assert_eq!(refusal.reason(), "OutlivingVolume");
+}
+
+#[test]
+fn the_picture_of_a_static_pod_is_not_painted_over() {
+    let mut pod = pod(&of("single"), &app());
+    pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    let Answer::Refused(refusal) = decided(&pod) else { panic!() };
+    assert_eq!(refusal.reason(), "StaticPod");
+}
+
+fn variable(pod: &Value, name: &str) -> Value {
+    let sidecar = pod["spec"]["initContainers"].as_array().unwrap();
+    let variables = sidecar.iter().find(|each| each["name"] == "decree").unwrap()["env"].as_array().unwrap();
+    variables.iter().find(|each| each["name"] == name).unwrap()["value"].clone()
 }
 
 #[test]
@@ -152,13 +238,44 @@ fn injected(pod: &Value) -> Option<Value> {
     Some(after)
 }
 
+fn any_port() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![json!("http"), json!("metrics"), json!(9000), json!(9001), json!("9000")])
+}
+
+prop_compose! {
+    fn any_probes()(
+        port in any_port(),
+        handler in prop::sample::select(vec!["httpGet", "tcpSocket"]),
+        keys in prop::sample::subsequence(vec!["livenessProbe", "readinessProbe", "startupProbe", "preStop"], 0..=4),
+        ports in prop::sample::subsequence(
+            vec![
+                json!({"name": "http", "containerPort": 9000}),
+                json!({"name": "metrics", "containerPort": 9001}),
+                json!({"name": "quic", "containerPort": 9000, "protocol": "UDP"}),
+                json!({"containerPort": 9000}),
+            ],
+            0..=4,
+        ),
+    ) -> Value {
+        let mut container = json!({"ports": ports});
+        for key in keys {
+            let at = if key == "preStop" { &mut container["lifecycle"][key] } else { &mut container[key] };
+            *at = json!({handler: {"port": port, "ofTheFuture": 1}});
+        }
+        container
+    }
+}
+
 prop_compose! {
     fn any_container()(
         name in prop::sample::select(vec!["app", "log", "istio-proxy"]),
         unknown in any::<bool>(),
+        probed in any_probes(),
         mounts in prop::option::of(prop::collection::vec("/[a-z]{1,4}", 0..3)),
     ) -> Value {
-        let mut container = json!({"name": name, "image": "i"});
+        let mut container = probed;
+        container["name"] = name.into();
+        container["image"] = "i".into();
         if let Some(mounts) = mounts {
             container["volumeMounts"] =
                 mounts.iter().map(|path| json!({"name": "v", "mountPath": path})).collect();
@@ -176,6 +293,7 @@ prop_compose! {
             json!({"decree.dev/engine": "single"}),
             json!({"decree.dev/engine": "named", "decree.dev/class": "only"}),
             json!({"decree.dev/engine": "double", "decree.dev/class": "two"}),
+            json!({"decree.dev/engine": "proxied"}),
         ]),
         annotations in prop::option::of(prop::sample::select(vec![
             json!({}),
@@ -200,7 +318,22 @@ prop_compose! {
     }
 }
 
-/// The pod without what the injection adds.
+/// The numbers that a container's probes and hooks reach, liveness aside, which is the sidecar's.
+fn reached(container: &Value) -> Vec<Value> {
+    let handlers =
+        [&container["readinessProbe"], &container["startupProbe"], &container["lifecycle"]["preStop"]];
+    let ports =
+        handlers.into_iter().flat_map(|handler| [&handler["httpGet"]["port"], &handler["tcpSocket"]["port"]]);
+    let number = |port: &Value| {
+        let all = container["ports"].as_array().unwrap();
+        let named = all.iter().find(|entry| entry["name"] == *port && !port.is_null());
+        let in_letters = port.as_str().and_then(|port| port.parse::<i32>().ok()).map(Value::from);
+        named.map(|entry| entry["containerPort"].clone()).or(in_letters).unwrap_or_else(|| port.clone())
+    };
+    ports.map(number).collect()
+}
+
+/// The pod without what the injection adds and changes.
 fn stripped(mut pod: Value) -> Value {
     let ours = |value: &Value| value["name"].as_str().is_some_and(|name| name.starts_with("decree"));
     for list in ["initContainers", "volumes"] {
@@ -212,9 +345,29 @@ fn stripped(mut pod: Value) -> Value {
         if let Some(mounts) = container.get_mut("volumeMounts").and_then(Value::as_array_mut) {
             mounts.retain(|value| !ours(value));
         }
+        let numbers = reached(container);
+        container["reached"] = numbers.into();
+        let container = container.as_object_mut().unwrap();
+        container.remove("livenessProbe");
+        for key in ["readinessProbe", "startupProbe", "lifecycle"] {
+            if let Some(handler) = container.get_mut(key) {
+                without_port(handler);
+            }
+        }
+        for port in container["ports"].as_array_mut().unwrap() {
+            if port["containerPort"] == 7072 && port["protocol"] != "UDP" {
+                port["containerPort"] = 9000.into();
+            }
+        }
     }
     pod["metadata"] = Value::Null;
     pod
+}
+
+fn without_port(handler: &mut Value) {
+    let Some(handler) = handler.as_object_mut() else { return };
+    handler.remove("port");
+    handler.values_mut().for_each(without_port);
 }
 
 /// Empty lists and absent ones mean the same.
@@ -232,7 +385,7 @@ fn without_empty(value: Value) -> Value {
 
 proptest! {
     #[test]
-    fn a_second_run_patches_nothing_and_the_first_only_adds(pod in any_pod()) {
+    fn a_second_run_patches_nothing_and_the_first_changes_only_what_it_must(pod in any_pod()) {
         if let Some(after) = injected(&pod) {
             prop_assert_eq!(decided(&after), Answer::Unchanged(Skip::AlreadyInjected));
             prop_assert_eq!(without_empty(stripped(after)), without_empty(stripped(pod)));

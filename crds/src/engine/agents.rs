@@ -51,6 +51,17 @@ pub struct App {
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')")
         .message("app.overdueAfter must be a duration from 1s to 24h, as 30s"))]
     pub overdue_after: Duration,
+    /// Volumes of the pod whose content does not matter (caches, `/tmp`): the application may find there what an earlier
+    /// life of it left. Any other that it can write to counts as its state: one that outlives the pod is refused at
+    /// admission, and for one that outlives the container (emptyDir) the whole pod is evicted where otherwise the container
+    /// alone is restarted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub scratch: Vec<String>,
 }
 
 fn default_overdue_after() -> Duration {

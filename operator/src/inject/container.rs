@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::injection::Injection;
+use super::liveness::Guard;
 use super::volumes;
 
 /// Proxies of service meshes: where one is a native sidecar, traffic before it is up is refused.
@@ -46,17 +47,25 @@ pub fn container(injection: &Injection) -> Container {
 }
 
 fn environment(injection: &Injection) -> Vec<EnvVar> {
-    vec![
+    let mut variables = vec![
         from_field(env::POD, "metadata.name"),
         from_field(env::UID, "metadata.uid"),
         from_field(env::NAMESPACE, "metadata.namespace"),
+        from_field(env::IP, "status.podIP"),
         literal(env::CLASS, &injection.class),
         literal(env::VERSION, &injection.version.to_string()),
-    ]
+        literal(env::RESTART, injection.guard.restart().as_str()),
+    ];
+    if let Guard::Sidecar { check: Some(check), .. } = &injection.guard {
+        let check = serde_json::to_string(check).expect("numbers and strings are JSON");
+        variables.push(literal(env::LIVENESS, &check));
+    }
+    variables
 }
 
+/// As it is: the kubelet would put a variable's value in place of `$(NAME)`.
 fn literal(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+    EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {

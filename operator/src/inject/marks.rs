@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use decree_crds::labels;
 use decree_wire::pod::CONTAINER;
+use decree_wire::probe::Restart;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use super::injection::Injection;
+use super::liveness::Guard;
+use super::pinned::Pinned;
 use super::volumes;
 
 /// The annotation `decree.dev/status`: what the injection did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The operator's version.
     pub operator: String,
@@ -28,11 +31,21 @@ pub struct Status {
     pub image: String,
     /// The volumes that were added.
     pub volumes: Vec<String>,
+    /// What gives the application an empty state again.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Why it takes the whole pod; none where the container alone is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// What of the spec holds until the pod is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pinned>,
 }
 
 impl Status {
     fn new(injection: &Injection) -> Self {
-        let Injection { engine, class, version: _, application, sidecar } = injection;
+        let Injection { engine, class, version: _, application, replicated: _, guard, pinned, sidecar } =
+            injection;
         Self {
             operator: env!("CARGO_PKG_VERSION").to_owned(),
             engine: engine.clone(),
@@ -41,6 +54,12 @@ impl Status {
             container: CONTAINER.to_owned(),
             image: sidecar.image.clone(),
             volumes: volumes::NAMES.map(str::to_owned).to_vec(),
+            restart: guard.restart(),
+            because: match guard {
+                Guard::Sidecar { .. } => None,
+                Guard::User { because } => Some(because.clone()),
+            },
+            pinned: Some(pinned.clone()),
         }
     }
 

@@ -1,16 +1,18 @@
-//! Pod to JSON patch: only additions, so that fields which this build doesn't know stay as they are.
+//! Pod to JSON patch: field by field, so that those which this build doesn't know stay as they are.
 
 use std::collections::BTreeMap;
 
+use decree_wire::pod::port;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::container::{container, place};
 use super::injection::Injection;
-use super::{marks, volumes};
+use super::liveness::Guard;
+use super::{marks, ports, volumes};
 
 /// The patch that makes `pod` the agent that `injection` describes.
 #[must_use]
@@ -35,8 +37,7 @@ pub fn patch(pod: &Pod, injection: &Injection) -> Patch {
     let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
     let application = containers.iter().enumerate().find(|(_, c)| c.name == injection.application);
     if let Some((index, application)) = application {
-        let list = ["spec", "containers", &index.to_string(), "volumeMounts"];
-        edit.append(&list, application.volume_mounts.is_some(), vec![volumes::of_application()]);
+        edit.application(&["spec", "containers", &index.to_string()], application, injection);
     }
     Patch(edit.0)
 }
@@ -45,6 +46,25 @@ pub fn patch(pod: &Pod, injection: &Injection) -> Patch {
 struct Edit(Vec<PatchOperation>);
 
 impl Edit {
+    fn application(&mut self, at: &[&str], application: &Container, injection: &Injection) {
+        let mounts = [at, &["volumeMounts"]].concat();
+        self.append(&mounts, application.volume_mounts.is_some(), vec![volumes::of_application()]);
+        if let Some(port) = injection.replicated {
+            for (index, _) in ports::moved(application, port) {
+                let index = index.to_string();
+                self.add(&[at, &["ports", &index, "containerPort"]].concat(), port::REPLICATE);
+            }
+            for reference in ports::references(application, port) {
+                self.add(&[at, &reference].concat(), port);
+            }
+        }
+        // Last: in place of the whole probe, whatever was changed in it above.
+        if let Guard::Sidecar { probe, .. } = &injection.guard {
+            self.add(&[at, &["livenessProbe"]].concat(), probe);
+        }
+    }
+
+    /// What is there already is replaced.
     fn add(&mut self, path: &[&str], value: impl Serialize) {
         let path = PointerBuf::from_tokens(path.iter().copied());
         self.0.push(PatchOperation::Add(AddOperation { path, value: json!(value) }));

@@ -1,5 +1,7 @@
 //! Why a pod can't become an agent, with the remedy; the person who creates the pod reads this.
 
+use std::collections::BTreeMap;
+
 use decree_crds::labels;
 use decree_wire::pod;
 
@@ -78,6 +80,28 @@ pub enum Refusal {
         pod::port::PEERS
     )]
     HostNetwork,
+    /// Nobody but its node's kubelet can change the pod.
+    #[error(
+        "the pod is a static one, which its node runs as the file there says, without a sidecar; run it by a Deployment or a StatefulSet, or remove the label {} from the file",
+        labels::ENGINE
+    )]
+    StaticPod,
+    /// The sidecar runs on Linux.
+    #[error("the pod is for Windows nodes, and there is no sidecar for them; run it on Linux nodes")]
+    Windows,
+    /// What the application keeps there nobody could know.
+    #[error(
+        "the container {container:?} writes to what outlives its pod ({}), and nobody could know which commands are in what it finds there; mount it with readOnly: true, or name the volume in agents[].app.scratch of DecisionEngine {engine:?} if its content does not matter, or keep that state in memory or in an emptyDir: the log rebuilds it",
+        listed(.volumes)
+    )]
+    OutlivingVolume {
+        /// The application's container.
+        container: String,
+        /// The engine.
+        engine: String,
+        /// The volumes' names and kinds.
+        volumes: BTreeMap<String, &'static str>,
+    },
     /// A container listens where the sidecar does.
     #[error(
         "the container {container:?} declares port {port}, and ports {} to {} are the sidecar's; let it listen on another port",
@@ -92,9 +116,8 @@ pub enum Refusal {
     },
     /// A container has the sidecar's name and isn't it.
     #[error(
-        "the pod already has a container named {:?} that is not this engine's sidecar; rename it, or, if the pod was copied from an injected one, remove the container and the annotation {}: the injection adds both",
-        pod::CONTAINER,
-        labels::STATUS
+        "the pod already has a container named {:?} that is not this engine's sidecar; rename it, or, if the pod was copied from an injected one, begin with the template that that one came from: the injection changes more than it adds",
+        pod::CONTAINER
     )]
     ContainerTaken,
     /// A volume has the name of one of the sidecar's.
@@ -136,6 +159,9 @@ impl Refusal {
             Self::ContainerNotNamed { .. } => "ContainerNotNamed",
             Self::NoSuchContainer { .. } => "NoSuchContainer",
             Self::HostNetwork => "HostNetwork",
+            Self::StaticPod => "StaticPod",
+            Self::Windows => "Windows",
+            Self::OutlivingVolume { .. } => "OutlivingVolume",
             Self::PortTaken { .. } => "PortTaken",
             Self::ContainerTaken => "ContainerTaken",
             Self::VolumeTaken { .. } => "VolumeTaken",
@@ -143,6 +169,11 @@ impl Refusal {
             Self::InvalidVersion { .. } => "InvalidVersion",
         }
     }
+}
+
+fn listed(volumes: &BTreeMap<String, &'static str>) -> String {
+    let named: Vec<_> = volumes.iter().map(|(name, kind)| format!("volume {name}, {kind}")).collect();
+    named.join("; ")
 }
 
 fn present(engines: &[String]) -> String {

@@ -10,7 +10,10 @@ use kube::ResourceExt;
 
 use super::container::MESH;
 use super::injection::Injection;
+use super::liveness::guard;
 use super::marks::Status;
+use super::outlives::outliving;
+use super::pinned::Pinned;
 use super::refusal::Refusal;
 use super::sidecar::Sidecar;
 use super::volumes;
@@ -71,20 +74,35 @@ pub fn select<E: Borrow<DecisionEngine>>(
 fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<Option<Injection>, Refusal> {
     let spec = pod.spec.clone().unwrap_or_default();
     let agent = class(pod, engine)?;
-    if has_container(&spec) {
-        let ours = Status::of(pod)
-            .is_some_and(|status| status.engine == engine.name_any() && status.class == agent.class);
-        return if ours { Ok(None) } else { Err(Refusal::ContainerTaken) };
+    let ours = Status::of(pod)
+        .is_some_and(|status| status.engine == engine.name_any() && status.class == agent.class);
+    let again = has_container(&spec);
+    if again && !ours {
+        return Err(Refusal::ContainerTaken);
     }
     let version = version(pod)?;
     let application = application(&spec, engine, agent)?;
+    // Asked again, too: another webhook may have added a volume meanwhile.
+    let outliving = outliving(&spec, application, &agent.app.scratch);
+    if !outliving.pod.is_empty() {
+        let (container, engine) = (application.name.clone(), engine.name_any());
+        return Err(Refusal::OutlivingVolume { container, engine, volumes: outliving.pod });
+    }
+    if again {
+        return Ok(None);
+    }
+    of_linux(pod, &spec)?;
     no_clash(&spec, application)?;
+    let sidecar = installed.overlaid(&engine.spec.sidecar);
     Ok(Some(Injection {
         engine: engine.name_any(),
         class: agent.class.clone(),
         version,
         application: application.name.clone(),
-        sidecar: installed.overlaid(&engine.spec.sidecar),
+        replicated: agent.replicate.is_some().then_some(agent.app.port),
+        guard: guard(&spec, application, &outliving),
+        pinned: Pinned::new(agent, &application.name, &sidecar),
+        sidecar,
     }))
 }
 
@@ -129,6 +147,19 @@ fn application<'a>(
             })
         }
     }
+}
+
+fn of_linux(pod: &Pod, spec: &PodSpec) -> Result<(), Refusal> {
+    // Its kubelet runs it as its file says; what the API server is told is only a picture of it.
+    if pod.annotations().contains_key(labels::MIRROR) {
+        return Err(Refusal::StaticPod);
+    }
+    let selected = spec.node_selector.as_ref().and_then(|labels| labels.get(labels::OS)).map(String::as_str);
+    let stated = spec.os.as_ref().map(|os| os.name.as_str());
+    if stated.or(selected) == Some("windows") {
+        return Err(Refusal::Windows);
+    }
+    Ok(())
 }
 
 fn no_clash(spec: &PodSpec, application: &Container) -> Result<(), Refusal> {
