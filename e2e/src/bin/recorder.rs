@@ -1,7 +1,8 @@
 //! A test application: it records what it is POSTed, in order, in memory, and knows nothing of who POSTs it.
 //!
 //! `POST /decisions` records a request and answers how many there are now; `GET /log` gives them all; `GET /healthz`
-//! says that it is well. A JSON body may ask for something else than a prompt 200: `{"hold_ms": 500}` an answer that
+//! says that it is well. `GET /livez` says so too, until somebody POSTs to `/sicken`: from then on, and until the end of
+//! the process, it answers 500. A JSON body may ask for something else than a prompt 200: `{"hold_ms": 500}` an answer that
 //! takes its time, `{"answer": 422}` a refusal, which is not recorded.
 
 use std::io::Read;
@@ -58,6 +59,7 @@ struct Recorder {
     log: Mutex<Vec<Recorded>>,
     /// Requests to record, those at work included.
     begun: AtomicUsize,
+    sick: AtomicBool,
 }
 
 fn main() -> Result<()> {
@@ -70,7 +72,12 @@ fn main() -> Result<()> {
     std::thread::sleep(settings.start_delay);
     let server = Server::http(SocketAddr::from(([0, 0, 0, 0], settings.port)))
         .map_err(|error| anyhow!("listen on {}: {error}", settings.port))?;
-    let recorder = Recorder { settings, log: Mutex::new(Vec::new()), begun: AtomicUsize::new(0) };
+    let recorder = Recorder {
+        settings,
+        log: Mutex::new(Vec::new()),
+        begun: AtomicUsize::new(0),
+        sick: AtomicBool::new(false),
+    };
     let full = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
@@ -112,6 +119,14 @@ impl Recorder {
             (Method::Get, "/log") => (200, json!(self.recorded())),
             (Method::Get, "/healthz") => {
                 (200, json!({"begun": self.begun.load(Ordering::SeqCst), "recorded": self.count()}))
+            }
+            (Method::Post, "/sicken") => {
+                self.sick.store(true, Ordering::SeqCst);
+                (200, json!({}))
+            }
+            (Method::Get, "/livez") => {
+                let sick = self.sick.load(Ordering::SeqCst);
+                (if sick { 500 } else { 200 }, json!({"sick": sick}))
             }
             (method, path) => (404, json!({"error": format!("nothing here for {method} {path}")})),
         };
