@@ -10,10 +10,10 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
-use super::notes::{Answer, Found};
+use super::notes::{Answer, Found, Notes, Turn};
 use crate::detector::suspect::View;
 use crate::render;
-use crate::topics::{self, Scan, Topics};
+use crate::topics::{self, Clusters, Scan, Topics};
 
 /// Kafka's part of a reconcile.
 const KAFKA_LIMIT: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let of = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
     let topics = match context.notes.first_sight(name, &of) {
         true => None,
-        false => Some(topics(name, &object, context, now).await),
+        false => Some(topics(name, &object, &context.notes, context.clusters.as_ref(), now).await),
     };
     let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
     let view = context.heartbeats.view(name, Instant::now());
@@ -121,25 +121,34 @@ async fn services(
     Ok(services)
 }
 
-async fn topics(name: &EngineName, object: &DecisionEngine, context: &Context, now: Instant) -> Answer {
-    if let Some(answer) = context.notes.fresh(name, now) {
+async fn topics(
+    name: &EngineName,
+    object: &DecisionEngine,
+    notes: &Notes,
+    clusters: &dyn Clusters,
+    now: Instant,
+) -> Answer {
+    if let Some(answer) = notes.fresh(name, now) {
         return answer;
     }
-    let (cluster, answer) = match context.clusters.at(&object.spec.kafka.bootstrap_servers) {
+    let _turn = match notes.turn(name, now) {
+        Turn::Ask(turn) => turn,
+        Turn::Later(answer) => return answer,
+    };
+    let (cluster, answer) = match clusters.at(&object.spec.kafka.bootstrap_servers) {
         Err(error) => (None, Err(error)),
         Ok(cluster) => {
-            let looked =
-                tokio::time::timeout(KAFKA_LIMIT, look(name, object, context, cluster.as_ref())).await;
+            let looked = tokio::time::timeout(KAFKA_LIMIT, look(name, object, notes, cluster.as_ref())).await;
             let late = || topics::Error::Unreachable(format!("look at topics: no end in {KAFKA_LIMIT:?}"));
             (Some(cluster), looked.unwrap_or_else(|_| Err(late())))
         }
     };
     let now = Instant::now();
-    context.notes.answered(name, cluster, answer.clone(), now);
-    context.notes.fresh(name, now).unwrap_or(answer)
+    notes.answered(name, cluster, answer.clone(), now);
+    notes.fresh(name, now).unwrap_or(answer)
 }
 
-async fn look(name: &EngineName, object: &DecisionEngine, context: &Context, cluster: &dyn Topics) -> Answer {
+async fn look(name: &EngineName, object: &DecisionEngine, notes: &Notes, cluster: &dyn Topics) -> Answer {
     let topic = object.spec.kafka.topic.name.clone();
     let topic = topic.unwrap_or_else(|| labels::default_topic(&name.namespace, &name.name));
     let remembered = object.status.as_ref().is_some_and(|status| status.topic.is_some());
@@ -154,7 +163,7 @@ async fn look(name: &EngineName, object: &DecisionEngine, context: &Context, clu
     let log = match log {
         None => None,
         Some(log) => {
-            let scan = match context.notes.scanned(name, &log.id) {
+            let scan = match notes.scanned(name, &log.id) {
                 Some(scan @ (Scan::Settings(_) | Scan::Unreadable(_))) => scan,
                 Some(Scan::Unfinished { next, .. }) => cluster.scan(&topic, &log.id, Some(next)).await?,
                 // A log with several partitions has no order: nothing in it is looked at.
@@ -166,4 +175,94 @@ async fn look(name: &EngineName, object: &DecisionEngine, context: &Context, clu
     };
     let heartbeats = cluster.topic(&labels::heartbeats_topic(&topic)).await?;
     Ok(Found { brokers, log, heartbeats })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use decree_wire::settings::Settings;
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::topics::memory::MemoryTopics;
+    use crate::topics::{Error, NewTopic, Topic};
+
+    /// Never answers: what a network that swallows packets does, and a real broker can't be made to.
+    #[derive(Debug)]
+    struct Hanging;
+
+    #[async_trait::async_trait]
+    impl Topics for Hanging {
+        async fn brokers(&self) -> Result<usize, Error> {
+            std::future::pending().await
+        }
+        async fn topic(&self, _: &str) -> Result<Option<Topic>, Error> {
+            std::future::pending().await
+        }
+        async fn create(&self, _: &str, _: &NewTopic) -> Result<Topic, Error> {
+            std::future::pending().await
+        }
+        async fn set_config(&self, _: &str, _: &BTreeMap<String, String>) -> Result<(), Error> {
+            std::future::pending().await
+        }
+        async fn scan(&self, _: &str, _: &str, _: Option<u64>) -> Result<Scan, Error> {
+            std::future::pending().await
+        }
+        async fn append_settings(&self, _: &str, _: &Settings) -> Result<(), Error> {
+            std::future::pending().await
+        }
+        async fn groups(&self, _: &str) -> Result<Vec<String>, Error> {
+            std::future::pending().await
+        }
+        async fn delete_groups(&self, _: &[String]) -> Result<(), Error> {
+            std::future::pending().await
+        }
+    }
+
+    #[derive(Debug)]
+    struct HangingButOne;
+
+    impl Clusters for HangingButOne {
+        fn at(&self, servers: &[String]) -> Result<Arc<dyn Topics>, Error> {
+            match servers {
+                [server] if server == "good:1" => Ok(Arc::new(MemoryTopics::default())),
+                _ => Ok(Arc::new(Hanging)),
+            }
+        }
+    }
+
+    fn engine(name: &str, server: &str) -> (EngineName, DecisionEngine) {
+        let object = serde_json::json!({
+            "apiVersion": "decree.dev/v1alpha1", "kind": "DecisionEngine", "metadata": {"name": name, "namespace": "a"},
+            "spec": {"kafka": {"bootstrapServers": [server]}, "agents": []},
+        });
+        (EngineName { namespace: "a".into(), name: name.into() }, serde_json::from_value(object).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn engines_whose_kafka_hangs_do_not_hold_the_workers_that_others_need() {
+        const WORKERS: usize = 64;
+        let (notes, clusters) = (Notes::default(), HangingButOne);
+        let mut engines: Vec<_> = (0..200).map(|n| engine(&format!("bad-{n}"), "bad:1")).collect();
+        let silent = || Err(Error::Unreachable("away".into()));
+        let long_ago = Instant::now() - Duration::from_secs(3600);
+        for (name, _) in &engines {
+            notes.answered(name, None, silent(), long_ago);
+        }
+        engines.push(engine("good", "good:1"));
+        let asked = engines.iter().map(async |(name, object)| {
+            (name, topics(name, object, &notes, &clusters, Instant::now()).await)
+        });
+        let start = tokio::time::Instant::now();
+        let mut answers = futures::stream::iter(asked).buffer_unordered(WORKERS);
+        while let Some((name, answer)) = answers.next().await {
+            if name.name == "good" {
+                assert!(answer.is_ok(), "{answer:?}");
+                assert!(start.elapsed() < Duration::from_secs(1), "it waited {:?}", start.elapsed());
+                return;
+            }
+        }
+        panic!("the good one was never asked");
+    }
 }

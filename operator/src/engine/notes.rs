@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use decree_wire::position::EngineName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::care::memory::Memory;
 use crate::topics::{self, Scan, Topic, Topics};
@@ -32,9 +33,25 @@ pub struct Found {
 /// What Kafka said last.
 pub type Answer = Result<Found, topics::Error>;
 
+/// So many engines at once may ask a Kafka that did not answer them last time: those that wait for theirs must not hold
+/// every worker, or one cluster's outage would delay the engines of all the others.
+const DOUBTFUL: usize = 16;
+/// Who finds them all taken comes back after this.
+const NEXT_TURN: Duration = Duration::from_secs(2);
+
+/// Whether an engine may ask its Kafka now.
+#[derive(Debug)]
+pub enum Turn {
+    /// It may; until this is dropped.
+    Ask(Option<OwnedSemaphorePermit>),
+    /// Too many others wait for theirs; this is what it was answered last.
+    Later(Answer),
+}
+
 /// Notes on every engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Notes {
+    turns: Arc<Semaphore>,
     engines: Mutex<HashMap<EngineName, Engine>>,
     /// Apart from the others: what was evicted lately, another generation of the spec doesn't undo.
     care: Mutex<HashMap<EngineName, Memory>>,
@@ -51,7 +68,32 @@ struct Engine {
     numbers: Option<Instant>,
 }
 
+impl Default for Notes {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(DOUBTFUL)), engines: Mutex::default(), care: Mutex::default() }
+    }
+}
+
 impl Notes {
+    /// Whether the engine may ask its Kafka now.
+    pub fn turn(&self, name: &EngineName, now: Instant) -> Turn {
+        let mut engines = self.engines();
+        let doubtful = engines.get_mut(name).filter(|engine| engine.failures > 0);
+        let Some((engine, answer)) = doubtful.and_then(|engine| {
+            let answer = engine.answer.clone()?;
+            Some((engine, answer))
+        }) else {
+            return Turn::Ask(None);
+        };
+        match Arc::clone(&self.turns).try_acquire_owned() {
+            Ok(turn) => Turn::Ask(Some(turn)),
+            Err(_) => {
+                engine.next = Some(now + NEXT_TURN);
+                Turn::Later(answer)
+            }
+        }
+    }
+
     /// Whether this generation of the engine is met for the first time.
     pub fn first_sight(&self, name: &EngineName, of: &(String, i64)) -> bool {
         let mut engines = self.engines();
