@@ -134,6 +134,7 @@ impl Bed {
             (BED_VARIABLE, self.name.clone()),
             ("KUBECONFIG", self.kubeconfig().display().to_string()),
             ("DECREE_KAFKA", self.kafka_bootstrap()),
+            ("DECREE_KAFKA_CERTIFICATES", self.kafka_certificates().display().to_string()),
             ("PATH", path),
         ]
     }

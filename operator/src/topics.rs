@@ -104,9 +104,18 @@ pub enum Error {
     /// No broker answers.
     #[error("{0}")]
     Unreachable(String),
-    /// The brokers refuse us.
+    /// The brokers don't take our name and password, or our certificate.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// We don't take theirs.
+    #[error("{0}")]
+    Untrusted(String),
+    /// The brokers know us and don't allow it.
     #[error("{0}")]
     Unauthorized(String),
+    /// No certificate or key that we are given to show.
+    #[error("{0}")]
+    Unusable(String),
     /// There is a topic of that name.
     #[error("topic {0} exists already")]
     Exists(String),
@@ -133,13 +142,15 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Unreachable(_)
+            | Self::Unauthenticated(_)
+            | Self::Untrusted(_)
             | Self::Unauthorized(_)
             | Self::Exists(_)
             | Self::Missing(_)
             | Self::Replaced(_)
             | Self::InUse(_)
             | Self::Failed(_) => true,
-            Self::Invalid(_) => false,
+            Self::Unusable(_) | Self::Invalid(_) => false,
         }
     }
 
@@ -148,7 +159,10 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "KafkaUnreachable",
+            Self::Unauthenticated(_) => "KafkaUnauthenticated",
+            Self::Untrusted(_) => "UntrustedCertificate",
             Self::Unauthorized(_) => "KafkaUnauthorized",
+            Self::Unusable(_) => "CredentialsUnusable",
             Self::Exists(_) | Self::Missing(_) | Self::Replaced(_) => "TopicChanging",
             Self::InUse(_) => "GroupInUse",
             Self::Invalid(_) => "KafkaRefuses",

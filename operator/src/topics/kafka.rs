@@ -249,7 +249,10 @@ impl From<decree_kafka::Error> for Error {
         match error {
             // To a person a silent broker is as away as one that refuses the connection.
             Kafka::Unreachable { .. } | Kafka::Timeout { .. } => Self::Unreachable(text),
+            Kafka::Unauthenticated { .. } => Self::Unauthenticated(text),
+            Kafka::Untrusted { .. } => Self::Untrusted(text),
             Kafka::Unauthorized { .. } => Self::Unauthorized(text),
+            Kafka::Unusable { .. } => Self::Unusable(text),
             Kafka::TopicMissing { topic, .. } => Self::Missing(topic),
             Kafka::TopicExists { topic, .. } => Self::Exists(topic),
             Kafka::TopicReplaced { topic, .. } => Self::Replaced(topic),

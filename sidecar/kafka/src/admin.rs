@@ -83,6 +83,7 @@ impl Admin {
             brokers: self.inner.brokers.clone(),
             topic: topic.to_owned(),
             limit: self.inner.limit,
+            needs: "DESCRIBE on the cluster".into(),
         }
     }
 
@@ -90,7 +91,7 @@ impl Admin {
     pub(crate) fn failed(&self, attempt: &Attempt, code: Code, detail: &str) -> Error {
         self.hear();
         match (code, self.client().context().trouble()) {
-            (Code::OperationTimedOut, Some(trouble)) => attempt.error(Code::AllBrokersDown, trouble),
+            (Code::OperationTimedOut, Some(trouble)) => attempt.behind(&trouble),
             _ => attempt.error(code, detail),
         }
     }
@@ -98,8 +99,14 @@ impl Admin {
     /// Takes the logs that gathered, at every call: they say why brokers can't be reached.
     fn hear(&self) {
         while let Some(event) = native::poll_main(self.client()) {
-            if let Event::Log { level, facility, message } = event {
-                self.client().context().log(level, &facility, &message);
+            match event {
+                Event::Log { level, facility, message } => {
+                    self.client().context().log(level, &facility, &message);
+                }
+                Event::Failed { topic: None, refusal } => {
+                    self.client().context().note(refusal.code, &refusal.detail);
+                }
+                _ => {}
             }
         }
     }

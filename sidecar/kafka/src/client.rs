@@ -1,7 +1,7 @@
 //! How each kind of librdkafka client is configured, and where its logs go.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -9,8 +9,9 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::connection::{Connection, ProducerSettings};
+use crate::connection::{ClientCertificate, Connection, ProducerSettings, Sasl, Tls};
 use crate::error::{Error, Result};
+use crate::trouble::{Lasting, Trouble};
 
 /// Larger than any record that brokers take by default, so that one always fits.
 const FETCH_BYTES: usize = 1024 * 1024;
@@ -32,7 +33,23 @@ fn base(connection: &Connection) -> Result<ClientConfig> {
         // A topic that is gone must stay gone until a person says otherwise; a producer would bring it back.
         .set("allow.auto.create.topics", "false")
         // Nobody asked for telemetry to be pushed to the brokers.
-        .set("enable.metrics.push", "false");
+        .set("enable.metrics.push", "false")
+        .set("security.protocol", connection.protocol());
+    if let Some(Tls { ca, client }) = &connection.tls {
+        // librdkafka's defaults, which nobody may lose by a new version of it.
+        config.set("enable.ssl.certificate.verification", "true");
+        config.set("ssl.endpoint.identification.algorithm", "https");
+        if let Some(ca) = ca {
+            config.set("ssl.ca.pem", ca);
+        }
+        if let Some(ClientCertificate { certificate, key }) = client {
+            config.set("ssl.certificate.pem", certificate).set("ssl.key.pem", key);
+        }
+    }
+    if let Some(Sasl { mechanism, username, password }) = &connection.sasl {
+        config.set("sasl.mechanisms", mechanism.name());
+        config.set("sasl.username", username).set("sasl.password", password);
+    }
     Ok(config)
 }
 
@@ -99,9 +116,12 @@ pub(crate) fn millis(limit: Duration) -> String {
 }
 
 pub(crate) fn refused(connection: &Connection, error: &KafkaError) -> Error {
-    Error::Invalid {
-        attempt: format!("make a Kafka client for {}", connection.brokers()),
-        detail: error.to_string(),
+    let attempt = format!("make a Kafka client for {}", connection.brokers());
+    let detail = error.to_string();
+    // All else about a connection is ours, or was looked at before.
+    match detail.contains("ssl.") {
+        true => Error::Unusable { attempt, detail },
+        false => Error::Invalid { attempt, detail },
     }
 }
 
@@ -116,31 +136,54 @@ pub(crate) fn close<T: Send + 'static>(client: T) {
 /// Takes librdkafka's logs, and remembers why brokers can't be reached until one answers again.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Lasting>,
+    told: Mutex<Quiet>,
 }
 
 impl Context {
     /// A request that times out is not told why: this says so.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).now()
     }
 
     pub(crate) fn answered(&self) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Lasting::default();
     }
 
     pub(crate) fn note(&self, code: Code, detail: &str) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match code {
             // "1/1 brokers are down" says less than the reason that came before it.
-            Code::AllBrokersDown => {
-                trouble.get_or_insert_with(|| detail.to_owned());
-            }
-            Code::BrokerTransportFailure | Code::Resolve | Code::Authentication | Code::SSL => {
-                *trouble = Some(detail.to_owned());
-            }
+            Code::AllBrokersDown if trouble.now().is_some() => {}
+            Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::Authentication
+            | Code::SSL => trouble.note(Trouble::of(code, detail), Instant::now()),
             _ => (),
         }
+    }
+}
+
+/// Brokers that are away for an hour are worth a line a minute, not one with each attempt to connect.
+#[derive(Debug, Default)]
+struct Quiet {
+    until: Option<Instant>,
+    left_out: u64,
+}
+
+/// So long after a line no further one is written.
+const QUIET: Duration = Duration::from_secs(60);
+
+impl Quiet {
+    /// Whether to write now; then also how many lines were left out since the last one.
+    fn may(&mut self, now: Instant) -> Option<u64> {
+        if self.until.is_some_and(|until| now < until) {
+            self.left_out += 1;
+            return None;
+        }
+        self.until = Some(now + QUIET);
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 
@@ -157,7 +200,11 @@ impl ClientContext for Context {
             }
             // librdkafka logs every refused connection as an error, and goes on trying.
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-                tracing::warn!(facility, "librdkafka: {message}");
+                let may = self.told.lock().unwrap_or_else(PoisonError::into_inner).may(Instant::now());
+                match may {
+                    Some(left_out) => tracing::warn!(facility, left_out, "librdkafka: {message}"),
+                    None => tracing::debug!(facility, "librdkafka: {message}"),
+                }
             }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::debug!(facility, "librdkafka: {message}");
@@ -177,21 +224,42 @@ impl ConsumerContext for Context {}
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::admin::AdminClient;
+
     use super::*;
+    use crate::connection::Mechanism;
 
     #[test]
     fn trouble_keeps_the_reason_that_helps() {
         let context = Context::default();
         context.note(Code::BrokerTransportFailure, "connection refused");
         context.note(Code::AllBrokersDown, "1/1 brokers are down");
-        assert_eq!(context.trouble().as_deref(), Some("connection refused"));
+        assert_eq!(context.trouble().unwrap().detail, "connection refused");
         context.answered();
         assert_eq!(context.trouble(), None);
     }
 
     #[test]
+    fn an_hour_away_is_a_line_a_minute() {
+        let (mut quiet, start) = (Quiet::default(), Instant::now());
+        let lines = (0..7200).filter_map(|half| quiet.may(start + Duration::from_millis(500 * half)));
+        let lines: Vec<u64> = lines.collect();
+        assert_eq!((lines.len(), lines[0], lines[1]), (60, 0, 119));
+    }
+
+    #[test]
+    fn certificates_that_are_none_are_said() {
+        let tls = Tls { ca: Some("no certificate".into()), client: None };
+        let connection = Connection::plain(["127.0.0.1:1"], "test").secured(Some(tls), None);
+        let native = admin(&connection).unwrap().create_with_context::<_, AdminClient<_>>(Context::default());
+        let error = refused(&connection, &native.err().unwrap());
+        assert!(matches!(error, Error::Unusable { .. }), "{error}");
+    }
+
+    #[test]
     fn librdkafka_knows_every_setting() {
-        let connection = Connection::plain(["127.0.0.1:1"], "test");
+        let sasl = Sasl { mechanism: Mechanism::ScramSha256, username: "a".into(), password: "b".into() };
+        let connection = Connection::plain(["127.0.0.1:1"], "test").secured(Some(Tls::default()), Some(sasl));
         let settings = ProducerSettings::default();
         for config in [
             admin(&connection),

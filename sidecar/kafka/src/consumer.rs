@@ -92,22 +92,23 @@ impl Consumer {
     }
 
     pub(crate) fn attempt(&self, what: String, topic: &str, limit: Duration) -> Attempt {
-        Attempt { what, brokers: self.brokers.clone(), topic: topic.to_owned(), limit }
+        let needs = format!("READ on topic {topic}");
+        Attempt { what, brokers: self.brokers.clone(), topic: topic.to_owned(), limit, needs }
     }
 
     /// What an error of librdkafka means, with the reason why brokers can't be reached if it is that.
     pub(crate) fn failed(&self, attempt: &Attempt, code: Code, detail: &str) -> Error {
         match (code, self.client().context().trouble()) {
-            (Code::AllBrokersDown | Code::OperationTimedOut, Some(trouble)) => {
-                attempt.error(Code::AllBrokersDown, trouble)
-            }
+            (Code::AllBrokersDown | Code::OperationTimedOut, Some(trouble)) => attempt.behind(&trouble),
             _ => attempt.error(code, detail),
         }
     }
 
     /// Asks the brokers for the low and high watermark.
     pub(crate) async fn query_watermarks(&self, topic: &str, limit: Duration) -> Result<(i64, i64)> {
-        let attempt = self.attempt(format!("list the offsets of topic {topic}"), topic, limit);
+        let attempt = self
+            .attempt(format!("list the offsets of topic {topic}"), topic, limit)
+            .needs("DESCRIBE", &format!("topic {topic}"));
         match self.start_query(topic, limit).await {
             Ok(Ok(watermarks)) => Ok(watermarks),
             Ok(Err(error)) => {

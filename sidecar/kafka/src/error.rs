@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use crate::trouble::{Kind, Trouble};
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,8 +14,14 @@ pub enum Error {
     Unreachable { attempt: String, brokers: String, detail: String },
     #[error("{attempt}: no answer from {brokers} within {limit:?}")]
     Timeout { attempt: String, brokers: String, limit: Duration },
-    #[error("{attempt}: refused by {brokers} ({detail})")]
-    Unauthorized { attempt: String, brokers: String, detail: String },
+    #[error("{attempt}: {brokers} do not take these credentials ({detail})")]
+    Unauthenticated { attempt: String, brokers: String, detail: String },
+    #[error("{attempt}: the certificates of {brokers} are not trusted ({detail})")]
+    Untrusted { attempt: String, brokers: String, detail: String },
+    #[error("{attempt}: {brokers} refuse it, because their access control lists don't allow {needs}")]
+    Unauthorized { attempt: String, brokers: String, needs: String },
+    #[error("{attempt}: the certificates or the key that are given can't be used ({detail})")]
+    Unusable { attempt: String, detail: String },
     #[error("topic {topic} does not exist on {brokers}")]
     TopicMissing { topic: String, brokers: String },
     #[error("topic {topic} exists already on {brokers}")]
@@ -50,6 +58,8 @@ impl Error {
             | Self::NotDelivered { .. }
             | Self::DeliveryUnknown { .. }
             | Self::TopicMissing { .. }
+            | Self::Unauthenticated { .. }
+            | Self::Untrusted { .. }
             | Self::Unauthorized { .. }
             | Self::GroupInUse { .. }
             | Self::Failed { .. } => true,
@@ -58,6 +68,7 @@ impl Error {
             | Self::OutOfRange { .. }
             | Self::Truncated { .. }
             | Self::TooLarge { .. }
+            | Self::Unusable { .. }
             | Self::Invalid { .. } => false,
         }
     }
@@ -67,7 +78,10 @@ impl Error {
         match self {
             Self::Unreachable { .. } => "KafkaUnreachable",
             Self::Timeout { .. } => "KafkaTimeout",
+            Self::Unauthenticated { .. } => "KafkaUnauthenticated",
+            Self::Untrusted { .. } => "UntrustedCertificate",
             Self::Unauthorized { .. } => "KafkaUnauthorized",
+            Self::Unusable { .. } => "CredentialsUnusable",
             Self::TopicMissing { .. } => "TopicMissing",
             Self::TopicExists { .. } => "TopicConflict",
             Self::TopicReplaced { .. } => "LogReplaced",
@@ -91,9 +105,26 @@ pub(crate) struct Attempt {
     pub(crate) brokers: String,
     pub(crate) topic: String,
     pub(crate) limit: Duration,
+    /// Which right it takes, as Kafka's access control lists name operations and resources.
+    pub(crate) needs: String,
 }
 
 impl Attempt {
+    /// The same, which takes this right: an operation, and the resource it is for.
+    pub(crate) fn needs(self, operation: &str, resource: &str) -> Self {
+        Self { needs: format!("{operation} on {resource}"), ..self }
+    }
+
+    /// What is behind a request that merely timed out, if that is known.
+    pub(crate) fn behind(&self, trouble: &Trouble) -> Error {
+        let (attempt, brokers, detail) = (self.what.clone(), self.brokers.clone(), trouble.detail.clone());
+        match trouble.kind {
+            Kind::Away => Error::Unreachable { attempt, brokers, detail },
+            Kind::Unauthenticated => Error::Unauthenticated { attempt, brokers, detail },
+            Kind::Untrusted => Error::Untrusted { attempt, brokers, detail },
+        }
+    }
+
     pub(crate) fn error(&self, code: Code, detail: impl Into<String>) -> Error {
         let (attempt, brokers, topic) = (self.what.clone(), self.brokers.clone(), self.topic.clone());
         let detail = detail.into();
@@ -109,11 +140,13 @@ impl Attempt {
             | Code::SSL
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState
-            | Code::TopicAuthorizationFailed
+            | Code::IllegalSASLState => self.behind(&Trouble::of(code, detail)),
+            Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed => Error::Unauthorized { attempt, brokers, detail },
+            | Code::TransactionalIdAuthorizationFailed => {
+                Error::Unauthorized { attempt, brokers, needs: self.needs.clone() }
+            }
             Code::UnknownTopic
             | Code::UnknownPartition
             | Code::UnknownTopicOrPartition
@@ -145,6 +178,7 @@ mod tests {
             brokers: "b:9092".into(),
             topic: "t".into(),
             limit: Duration::from_secs(5),
+            needs: "DESCRIBE on topic t".into(),
         }
     }
 
@@ -153,7 +187,8 @@ mod tests {
         for (code, reason, retryable) in [
             (Code::AllBrokersDown, "KafkaUnreachable", true),
             (Code::OperationTimedOut, "KafkaTimeout", true),
-            (Code::SaslAuthenticationFailed, "KafkaUnauthorized", true),
+            (Code::SaslAuthenticationFailed, "KafkaUnauthenticated", true),
+            (Code::TopicAuthorizationFailed, "KafkaUnauthorized", true),
             (Code::UnknownTopicOrPartition, "TopicMissing", true),
             (Code::TopicAlreadyExists, "TopicConflict", false),
             (Code::InvalidReplicationFactor, "Invalid", false),
@@ -169,6 +204,10 @@ mod tests {
         assert_eq!(
             attempt().error(Code::Resolve, "no such host").to_string(),
             "describe topic t: no broker of b:9092 can be reached (no such host)"
+        );
+        assert_eq!(
+            attempt().error(Code::TopicAuthorizationFailed, "").to_string(),
+            "describe topic t: b:9092 refuse it, because their access control lists don't allow DESCRIBE on topic t"
         );
     }
 }

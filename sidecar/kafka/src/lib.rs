@@ -17,6 +17,7 @@ mod topic;
 
 mod client;
 mod native;
+mod trouble;
 
 mod admin;
 mod everywhere;
@@ -29,14 +30,14 @@ mod producer;
 mod reader;
 
 pub use admin::Admin;
-pub use connection::{Connection, ProducerSettings};
+pub use connection::{ClientCertificate, Connection, Mechanism, ProducerSettings, Sasl, Tls};
 pub use error::{Error, Result};
 pub use everywhere::Everywhere;
 pub use multi::{Heard, MultiReader, Start};
 pub use offsets::Watermarks;
 pub use producer::{Delivery, Producer};
 pub use reader::{Fetched, Reader, ReaderSettings, read_one};
-pub use record::{Header, MAX_HEADERS, NewRecord, Record, Sent};
+pub use record::{Header, MAX_HEADERS, MAX_VALUE, NewRecord, Record, Sent};
 pub use topic::{ConfigEntry, NewTopic, Topic};
 
 /// The partition that Decree uses: an engine's topics have one.

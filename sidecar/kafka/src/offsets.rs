@@ -19,7 +19,9 @@ pub struct Watermarks {
 
 impl Admin {
     pub async fn watermarks(&self, topic: &str) -> Result<Watermarks> {
-        let attempt = self.attempt(format!("list the offsets of topic {topic}"), topic);
+        let attempt = self
+            .attempt(format!("list the offsets of topic {topic}"), topic)
+            .needs("DESCRIBE", &format!("topic {topic}"));
         let (topic, limit) = (topic.to_owned(), self.limit());
         let answer =
             self.blocking(attempt, move |client| client.fetch_watermarks(&topic, PARTITION, limit)).await;
@@ -28,14 +30,18 @@ impl Admin {
 
     /// The next position that `group` committed, `None` where it never did.
     pub async fn committed(&self, group: &str, topic: &str) -> Result<Option<i64>> {
-        let attempt = self.attempt(format!("list what group {group} committed"), topic);
+        let attempt = self
+            .attempt(format!("list what group {group} committed"), topic)
+            .needs("DESCRIBE", &format!("group {group}"));
         let answer = native::committed(self.client(), group, topic, self.limit()).await;
         self.answered(&attempt, answer)
     }
 
     /// Drops the records before `position`; answers with the first that is still there.
     pub async fn trim(&self, topic: &str, position: i64) -> Result<i64> {
-        let attempt = self.attempt(format!("trim topic {topic} before {position}"), topic);
+        let attempt = self
+            .attempt(format!("trim topic {topic} before {position}"), topic)
+            .needs("DELETE", &format!("topic {topic}"));
         let mut before = TopicPartitionList::new();
         before
             .add_partition_offset(topic, PARTITION, Offset::Offset(position))
@@ -61,7 +67,8 @@ impl Admin {
 
     /// Deletes a group that has no members; one that does not exist is no error.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
-        let attempt = self.attempt(format!("delete group {group}"), "");
+        let attempt =
+            self.attempt(format!("delete group {group}"), "").needs("DELETE", &format!("group {group}"));
         let answer = self.rdkafka().delete_groups(&[group], &self.options()).await;
         match self.answered_by_rdkafka(&attempt, answer)?.into_iter().next() {
             Some(Ok(_)) | Some(Err((_, Code::GroupIdNotFound))) => Ok(()),

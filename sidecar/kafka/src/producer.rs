@@ -23,6 +23,7 @@ use crate::connection::{Connection, ProducerSettings};
 use crate::error::{Attempt, Error, Result};
 use crate::native;
 use crate::record::{NewRecord, Sent};
+use crate::trouble::{Kind, Trouble};
 
 /// Appends records. Cheap to clone; clones share one client and its order.
 #[derive(Clone)]
@@ -88,7 +89,9 @@ impl Producer {
             }),
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::InvalidArgument);
-                Err(undelivered(&attempt, record.size(), &Undelivered { code, persisted: false }))
+                let trouble = client.client().context().context.trouble();
+                let failure = Undelivered { code, persisted: false, trouble };
+                Err(undelivered(&attempt, record.size(), &failure))
             }
         }
     }
@@ -124,6 +127,7 @@ impl Inner {
             brokers: self.brokers.clone(),
             topic: topic.to_owned(),
             limit: self.delivery_limit,
+            needs: format!("WRITE on topic {topic}"),
         }
     }
 
@@ -181,10 +185,12 @@ impl Future for Delivery {
     type Output = Result<Sent>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let unknown = Undelivered { code: Code::MessageTimedOut, persisted: true };
+        let unknown = Undelivered { code: Code::MessageTimedOut, persisted: true, trouble: None };
         let report = match Pin::new(&mut self.reported).poll(context) {
             Poll::Ready(Ok(report)) => report,
-            Poll::Ready(Err(_)) => Err(Undelivered { code: Code::PurgeInflight, persisted: true }),
+            Poll::Ready(Err(_)) => {
+                Err(Undelivered { code: Code::PurgeInflight, persisted: true, trouble: None })
+            }
             Poll::Pending => match self.overdue.as_mut().poll(context) {
                 Poll::Ready(()) => Err(unknown),
                 Poll::Pending => return Poll::Pending,
@@ -195,21 +201,32 @@ impl Future for Delivery {
 }
 
 /// A delivery that failed, and whether the record may be in the log all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Undelivered {
     code: Code,
     persisted: bool,
+    /// Why no broker could be reached meanwhile.
+    trouble: Option<Trouble>,
 }
 
 fn undelivered(attempt: &Attempt, bytes: usize, failure: &Undelivered) -> Error {
     let topic = attempt.topic.clone();
-    let detail = format!("{} on {}", failure.code, attempt.brokers);
+    let why = failure.trouble.as_ref().map(|trouble| format!(": {}", trouble.detail)).unwrap_or_default();
+    let detail = format!("{} on {}{why}", failure.code, attempt.brokers);
     match failure.code {
         Code::QueueFull => Error::QueueFull { topic },
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
             Error::TooLarge { topic, bytes }
         }
         _ if failure.persisted => Error::DeliveryUnknown { topic, detail },
+        Code::MessageTimedOut
+            if failure.trouble.as_ref().is_some_and(|trouble| trouble.kind != Kind::Away) =>
+        {
+            failure
+                .trouble
+                .as_ref()
+                .map_or_else(|| attempt.error(failure.code, detail), |trouble| attempt.behind(trouble))
+        }
         Code::MessageTimedOut | Code::Fatal | Code::PurgeQueue => Error::NotDelivered { topic, detail },
         code => attempt.error(code, detail),
     }
@@ -241,14 +258,17 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
         let report = match result {
-            Ok(message) => Ok(Sent {
-                offset: message.offset(),
-                timestamp: message.timestamp().to_millis().unwrap_or(-1),
-            }),
+            Ok(message) => {
+                self.context.answered();
+                Ok(Sent {
+                    offset: message.offset(),
+                    timestamp: message.timestamp().to_millis().unwrap_or(-1),
+                })
+            }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
                 let persisted = native::message_status(message) != Status::RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
-                Err(Undelivered { code, persisted })
+                Err(Undelivered { code, persisted, trouble: self.context.trouble() })
             }
         };
         // Nobody waits any more: the record is appended or not all the same.
@@ -261,13 +281,18 @@ mod tests {
     use super::*;
 
     fn reason(code: Code, persisted: bool) -> &'static str {
+        reason_behind(code, persisted, None)
+    }
+
+    fn reason_behind(code: Code, persisted: bool, trouble: Option<Trouble>) -> &'static str {
         let attempt = Attempt {
             what: "append".into(),
             brokers: "b:1".into(),
             topic: "t".into(),
             limit: Duration::from_secs(1),
+            needs: "WRITE on topic t".into(),
         };
-        undelivered(&attempt, 7, &Undelivered { code, persisted }).reason()
+        undelivered(&attempt, 7, &Undelivered { code, persisted, trouble }).reason()
     }
 
     #[test]
@@ -284,5 +309,8 @@ mod tests {
         assert_eq!(reason(Code::MessageSizeTooLarge, false), "TooLarge");
         assert_eq!(reason(Code::UnknownTopic, false), "TopicMissing");
         assert_eq!(reason(Code::TopicAuthorizationFailed, false), "KafkaUnauthorized");
+        let refused = Trouble::of(Code::Authentication, "wrong password");
+        let reason = reason_behind(Code::MessageTimedOut, false, Some(refused));
+        assert_eq!(reason, "KafkaUnauthenticated", "a time-out is not all that is known");
     }
 }

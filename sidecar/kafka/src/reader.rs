@@ -134,8 +134,8 @@ impl Reader {
     /// Cancel-safe: a record is given once, and none is lost when the future is dropped.
     ///
     /// Errors: `Unreachable` says that the connection was lost (or never was); the reader goes on trying, so call again,
-    /// and before applying what comes make sure that the log is the same. `OutOfRange`, `Truncated`, `TopicReplaced`
-    /// and `TopicMissing` last until `seek` or until another reader is opened.
+    /// and before applying what comes make sure that the log is the same. `OutOfRange`, `Truncated`, `TopicReplaced`,
+    /// `Unauthorized` and `TopicMissing` last until `seek` or until another reader is opened.
     pub async fn next(&mut self, max_records: usize, max_bytes: usize, wait: Duration) -> Result<Fetched> {
         if let Some(error) = self.untold.take() {
             return Err(error);
@@ -269,12 +269,12 @@ impl Reader {
             }
             Code::LogTruncation => self.stopped = Some(Stopped::Truncated(refusal.detail)),
             Code::AutoOffsetReset | Code::OffsetOutOfRange => self.stopped = Some(Stopped::OutOfRange),
-            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-                self.stopped = Some(Stopped::Refused(refusal));
-            }
-            Code::AllBrokersDown | Code::Authentication | Code::SSL | Code::TopicAuthorizationFailed => {
-                return self.lose(&refusal);
-            }
+            // What is refused is told until another reader is opened: this one would not say when it no longer is.
+            Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::TopicAuthorizationFailed => self.stopped = Some(Stopped::Refused(refusal)),
+            Code::AllBrokersDown | Code::Authentication | Code::SSL => return self.lose(&refusal),
             // One broker of several, the group's coordinator, a commit: reading goes on.
             code => tracing::debug!(?code, topic, detail = refusal.detail, "librdkafka reports"),
         }

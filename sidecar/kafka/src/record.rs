@@ -6,6 +6,9 @@ use bytes::Bytes;
 /// bytes a header in a record of ten megabytes would otherwise become gigabytes here.
 pub const MAX_HEADERS: usize = 4096;
 
+/// And so many bytes of its value and one more: a batch that was compressed may be a thousand times as large here.
+pub const MAX_VALUE: usize = 16 << 20;
+
 /// A header. Names may repeat, and their order is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {

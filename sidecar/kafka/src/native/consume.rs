@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::refusal::{Refusal, text};
 use crate::PARTITION;
 use crate::client::Context;
-use crate::record::{Header, MAX_HEADERS, Record};
+use crate::record::{Header, MAX_HEADERS, MAX_VALUE, Record};
 
 /// What a consumer's queue holds.
 #[derive(Debug)]
@@ -203,7 +203,7 @@ unsafe fn record(message: &c::rd_kafka_message_t) -> Record {
             timestamp,
             leader_epoch: (epoch >= 0).then_some(epoch),
             key: bytes(message.key, message.key_len),
-            value: bytes(message.payload, message.len),
+            value: bytes(message.payload, message.len.min(MAX_VALUE + 1)),
             headers: headers(message),
         }
     }

@@ -10,5 +10,6 @@ mod multi;
 mod produce;
 mod range;
 mod read;
+mod security;
 mod topics;
 mod transactions;

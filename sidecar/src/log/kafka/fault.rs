@@ -11,6 +11,8 @@ pub(super) fn error(error: Kafka) -> Error {
         Kafka::OutOfRange { asked, low, high, .. } => out_of_range(asked, low, high, text),
         Kafka::Unreachable { .. }
         | Kafka::Timeout { .. }
+        | Kafka::Unauthenticated { .. }
+        | Kafka::Untrusted { .. }
         | Kafka::Unauthorized { .. }
         | Kafka::NotDelivered { .. }
         | Kafka::Failed { .. } => Error::Unreachable(text),
@@ -20,7 +22,9 @@ pub(super) fn error(error: Kafka) -> Error {
         Kafka::TopicMissing { .. } => Error::Missing(text),
         // A cut log is found out for certain when the last entry is read again.
         Kafka::TopicReplaced { .. } | Kafka::Truncated { .. } => Error::Replaced(text),
-        Kafka::TopicExists { .. } | Kafka::GroupInUse { .. } | Kafka::Invalid { .. } => Error::Invalid(text),
+        Kafka::TopicExists { .. } | Kafka::GroupInUse { .. } | Kafka::Unusable { .. } | Kafka::Invalid { .. } => {
+            Error::Invalid(text)
+        },
     }
 }
 
