@@ -4,9 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on says so
 
+#[path = "odd/corpus.rs"]
+mod corpus;
+
 mod process {
     pub(crate) mod application;
     pub(crate) mod client;
+    mod flood;
+    mod odd;
     pub(crate) mod pod;
 }
 

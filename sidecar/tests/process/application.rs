@@ -80,7 +80,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        let body = String::from_utf8(body).ok()?;
+        let body = String::from_utf8_lossy(&body).into_owned();
         let answer = format!("{body} taken");
         shared.taken.lock().unwrap().push(body);
         if shared.hangs.load(Ordering::SeqCst) {

@@ -18,6 +18,8 @@ pub(crate) struct Pod {
     folder: tempfile::TempDir,
     ports: [u16; 3],
     brokers: String,
+    topic: String,
+    topic_id: String,
     child: Option<Child>,
 }
 
@@ -32,16 +34,32 @@ impl Pod {
         let brokers = std::env::var("DECREE_KAFKA").unwrap_or_else(|_| "127.0.0.1:19092".into());
         let topic = format!("process.{test}.{}", uuid::Uuid::now_v7().simple());
         let topic_id = provision(&brokers, &topic);
+        Self::of(application, brokers, topic, topic_id)
+    }
+
+    /// Another agent of the same engine.
+    pub(crate) fn beside(&self, application: u16) -> Self {
+        Self::of(application, self.brokers.clone(), self.topic.clone(), self.topic_id.clone())
+    }
+
+    /// One whose brokers are away.
+    pub(crate) fn without_kafka(application: u16) -> Self {
+        Self::of(application, "127.0.0.1:1".into(), "nowhere".into(), "AAAAAAAAAAAAAAAAAAAAAA".into())
+    }
+
+    fn of(application: u16, brokers: String, topic: String, topic_id: String) -> Self {
         let pod = Self {
             folder: tempfile::tempdir().unwrap(),
             ports: std::array::from_fn(|_| free_port()),
             brokers,
+            topic,
+            topic_id,
             child: None,
         };
         for folder in ["document", "state", "run"] {
             std::fs::create_dir(pod.folder.path().join(folder)).unwrap();
         }
-        let document = document(&pod.brokers, &topic, topic_id, application);
+        let document = document(&pod.brokers, &pod.topic, pod.topic_id.clone(), application);
         pod.put_document(&serde_json::to_string(&document).unwrap());
         pod
     }
@@ -67,6 +85,20 @@ impl Pod {
     pub(crate) fn put_document(&self, text: &str) {
         std::fs::write(self.path("document").join("new"), text).unwrap();
         std::fs::rename(self.path("document").join("new"), self.document_file()).unwrap();
+    }
+
+    /// `HOST:PORT,…`, and the engine's topic there.
+    pub(crate) fn topic(&self) -> (&str, &str) {
+        (&self.brokers, &self.topic)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("run").join("decree.sock")
+    }
+
+    /// The TCP doors: the application's, health, replication.
+    pub(crate) fn doors(&self) -> [SocketAddr; 3] {
+        std::array::from_fn(|door| self.address(door))
     }
 
     fn address(&self, door: usize) -> SocketAddr {
@@ -128,9 +160,18 @@ impl Pod {
     }
 
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever had.
+    pub(crate) fn most_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, line: &str) -> u64 {
         let pid = self.child.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|own| own.starts_with(line)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
@@ -164,7 +205,8 @@ fn provision(brokers: &str, topic: &str) -> String {
         let admin = Admin::open(&connection, Duration::from_secs(10)).unwrap();
         let everywhere = Everywhere::open(&connection, Duration::from_secs(30)).unwrap();
         for name in [topic.to_owned(), format!("{topic}.heartbeats")] {
-            let config = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
+            let config = [("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "20971520")];
+            let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
             admin.create_topic(&name, &NewTopic { partitions: 1, replication: 1, config }).await.unwrap();
             everywhere.known(&name).await.unwrap();
         }

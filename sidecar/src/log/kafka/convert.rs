@@ -8,6 +8,7 @@ use crate::log::Error;
 
 // A record with more is void: it must be seen here to have more.
 const _: () = assert!(decree_kafka::MAX_HEADERS == decree_wire::record::MAX_HEADERS);
+const _: () = assert!(decree_kafka::MAX_VALUE == decree_wire::record::MAX_VALUE);
 
 pub(super) fn to_kafka(record: Record) -> NewRecord {
     let headers = record.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
