@@ -1,12 +1,16 @@
 //! Everything that is asked of Kubernetes goes through the bed's own kubectl, and of charts through its Helm.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::cluster::Bed;
+use crate::finish::finish;
+
+/// Longer than every time-out that they are told to have themselves.
+const LIMIT: Duration = Duration::from_secs(600);
 
 impl Bed {
     /// Runs kubectl and gives what it printed; what it complained of is in the error.
@@ -51,18 +55,8 @@ impl Bed {
 }
 
 fn run(program: &str, arguments: &[&str], command: &mut Command, input: Option<&str>) -> Result<String> {
-    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = command
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("start {program}"))?;
-    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(input.as_bytes()).with_context(|| format!("write to {program}"))?;
-    }
-    let output = child.wait_with_output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), text(&output.stderr));
+    let what = format!("{program} {}", arguments.join(" "));
+    let output = finish(&what, command, input.unwrap_or_default(), LIMIT)?;
+    ensure!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

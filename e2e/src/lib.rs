@@ -18,6 +18,7 @@
 //! [`kafka`], [`images`] and [`faults`]. It puts engines and applications there from [`manifests`], speaks to them with
 //! a [`client`] and through [`agents`], and has what it heard judged by a [`history`], or by a [`fold`] over the log.
 
+mod finish;
 mod log_file;
 pub mod wait;
 

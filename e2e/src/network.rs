@@ -1,11 +1,15 @@
 //! Network namespaces on one bridge: the bed's own small internet, without a link to the machine's.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::cluster::{Bed, NODES, SERVICE_RANGE, SWITCH, hosts, node_address, node_name, node_pod_range};
+use crate::finish::{finish, finish_silently};
+
+/// The kernel does it at once; a busy machine may take longer.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes the namespaces, their links and their routes.
 pub(crate) fn create(bed: &Bed) -> Result<()> {
@@ -57,11 +61,11 @@ fn settings(bed: &Bed, host: &str, bridged_traffic_filtered: bool) -> Result<()>
          for each in all default; do echo 0 > ipv4/conf/$each/rp_filter; done",
         u8::from(bridged_traffic_filtered)
     );
-    let status = Command::new("nsenter")
+    let mut command = Command::new("nsenter");
+    command
         .arg(format!("--net={}", bed.network_namespace(host).display()))
-        .args(["--", "sh", "-ec", &script])
-        .status()
-        .context("start nsenter")?;
+        .args(["--", "sh", "-ec", &script]);
+    let status = finish_silently("nsenter", &mut command, LIMIT)?;
     ensure!(status.success(), "set the kernel settings of {host}");
     Ok(())
 }
@@ -87,14 +91,7 @@ pub(crate) fn remove(bed: &Bed) -> Result<()> {
 }
 
 fn ip(arguments: &[&str], input: &str) -> Result<()> {
-    let mut child = Command::new("ip")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start ip")?;
-    child.stdin.take().context("open the input of ip")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
+    let output = finish("ip", Command::new("ip").args(arguments), input, LIMIT)?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), errors.trim());
     Ok(())

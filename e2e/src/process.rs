@@ -10,8 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cgroup;
 use crate::cluster::Bed;
+use crate::finish::finish_silently;
 use crate::log_file;
 use crate::wait;
+
+/// What is run to its end prepares something within seconds; a busy machine may take longer.
+const RUN_LIMIT: Duration = Duration::from_secs(300);
 
 /// A program to run on one host of the bed.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Program {
 
     /// Runs it to its end.
     pub(crate) fn run(&self, bed: &Bed) -> Result<()> {
-        let status = self.command(bed)?.status().with_context(|| format!("start {}", self.name))?;
+        let status = finish_silently(&self.name, &mut self.command(bed)?, RUN_LIMIT)?;
         if status.success() { Ok(()) } else { Err(ended(bed, &self.name)) }
     }
 

@@ -3,11 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Bed;
+use crate::finish::finish_silently;
 use crate::{cgroup, network};
+
+/// A lazy unmount waits for nothing.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Processes, control groups, network namespaces, mounts, files.
 pub(crate) fn everything(bed: &Bed) -> Result<()> {
@@ -50,7 +55,8 @@ fn unmount_below(directory: &Path) -> Result<()> {
         .filter_map(|line| line.split(' ').nth(1))
         .filter(|at| Path::new(at).starts_with(directory));
     for target in targets.collect::<Vec<_>>().into_iter().rev() {
-        let status = Command::new("umount").args(["--lazy", target]).status().context("start umount")?;
+        let status =
+            finish_silently("umount", Command::new("umount").args(["--lazy", target]), UNMOUNT_LIMIT)?;
         ensure!(status.success(), "unmount {target}");
     }
     Ok(())

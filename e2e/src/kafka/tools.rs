@@ -1,11 +1,15 @@
 //! Kafka's own command-line tools, run from its jars.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Bed;
+use crate::finish::finish;
+
+/// A tool starts within seconds, also on a busy machine, and its own requests end after a minute.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Tools by the names of their scripts; what those run; whether they take `--bootstrap-server`.
 const TOOLS: [(&str, &str, bool); 13] = [
@@ -28,31 +32,17 @@ impl Bed {
     /// Runs a tool of Kafka's to its end and gives what it printed. The brokers' plain listeners are its servers
     /// unless the arguments name others.
     pub fn kafka_tool(&self, tool: &str, arguments: &[&str], input: Option<&str>) -> Result<String> {
-        let mut child = self
-            .kafka_command(tool, arguments)?
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {tool}"))?;
-        let mut stdin = child.stdin.take().context("open the input of a tool")?;
-        let input = input.unwrap_or_default().as_bytes().to_vec();
-        // A thread of its own: a tool that prints while it reads would wait for us as we for it.
-        let writer = std::thread::spawn(move || stdin.write_all(&input));
-        let output = child.wait_with_output()?;
+        let what = format!("{tool} {}", arguments.join(" "));
+        let output =
+            finish(&what, &mut self.kafka_command(tool, arguments)?, input.unwrap_or_default(), LIMIT)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         ensure!(
             output.status.success(),
-            "{tool} {} ended with {}: {}{}",
-            arguments.join(" "),
+            "{what} ended with {}: {}{}",
             output.status,
             text(&output.stdout),
             text(&output.stderr)
         );
-        writer
-            .join()
-            .map_err(|_| anyhow!("the thread that feeds {tool} panicked"))?
-            .context("write to a tool")?;
         Ok(text(&output.stdout))
     }
 
