@@ -45,6 +45,11 @@ pub enum Answer {
         /// By this change.
         patch: Patch,
     },
+    /// It is an agent, and another webhook changed since what its restart takes.
+    Amended {
+        /// What says so.
+        patch: Patch,
+    },
 }
 
 impl Answer {
@@ -55,6 +60,7 @@ impl Answer {
             Self::Unchanged(skip) => skip.reason(),
             Self::Refused(refusal) => refusal.reason(),
             Self::Injected { .. } => "injected",
+            Self::Amended { .. } => "amended",
         }
     }
 }
@@ -75,5 +81,6 @@ pub fn answer<E: Borrow<DecisionEngine>>(
             let patch = patch::patch(pod, &injection);
             Answer::Injected { injection, patch }
         }
+        Decision::Amend(status) => Answer::Amended { patch: patch::amend(pod, &status) },
     }
 }

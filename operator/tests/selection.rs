@@ -179,6 +179,27 @@ fn a_volume_that_another_webhook_adds_later_is_refused_too() {
 }
 
 #[test]
+fn an_empty_dir_that_another_webhook_adds_later_takes_the_whole_pod() {
+    let mut after = injected(&with_volumes("proxied", &json!([]))).unwrap();
+    let mounts = after["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap();
+    mounts.push(json!({"name": "cache", "mountPath": "/c"}));
+    after["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "added"}));
+    let Answer::Amended { patch } = decided(&after) else { panic!() };
+    json_patch::patch(&mut after, &patch).unwrap();
+    assert_eq!(variable(&after, "DECREE_RESTART"), "Pod");
+    let status = after["metadata"]["annotations"]["decree.dev/status"].as_str().unwrap();
+    assert!(status.contains(r#""because":"it writes to the volume cache (emptyDir)""#), "{status}");
+    assert_eq!(decided(&after), Answer::Unchanged(Skip::AlreadyInjected), "and a third call patches nothing");
+}
+
+#[test]
+fn a_container_that_another_webhook_adds_later_is_not_the_application() {
+    let mut after = injected(&pod(&of("single"), &app())).unwrap();
+    after["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "added"}));
+    assert_eq!(decided(&after), Answer::Unchanged(Skip::AlreadyInjected));
+}
+
+#[test]
 fn the_picture_of_a_static_pod_is_not_painted_over() {
     let mut pod = pod(&of("single"), &app());
     pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});

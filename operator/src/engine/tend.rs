@@ -168,7 +168,7 @@ async fn evict(
 fn would_be_injected(pod: &Pod, fetched: &Fetched, context: &Context) -> Result<(), String> {
     let namespace = pod.namespace().unwrap_or_default();
     match inject::answer(&bare::stripped(pod), &namespace, &[&fetched.object], &context.installed) {
-        Answer::Injected { .. } => Ok(()),
+        Answer::Injected { .. } | Answer::Amended { .. } => Ok(()),
         Answer::Refused(refusal) => {
             Err(format!("it stays, because its successor would not be created: {refusal}"))
         }

@@ -63,6 +63,12 @@ impl Status {
         }
     }
 
+    /// As it stands in the annotation.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers are JSON")
+    }
+
     /// What an injection said about this pod; none where there was none, or somebody wrote over it.
     #[must_use]
     pub fn of(pod: &Pod) -> Option<Self> {
@@ -83,7 +89,7 @@ pub fn labels(pod: &Pod, injection: &Injection) -> BTreeMap<String, String> {
 /// The annotations to set.
 #[must_use]
 pub fn annotations(pod: &Pod, injection: &Injection) -> BTreeMap<String, String> {
-    let status = serde_json::to_string(&Status::new(injection)).expect("a struct of strings is JSON");
+    let status = Status::new(injection).text();
     let present = pod.annotations();
     let mut set = BTreeMap::from([
         (labels::STATUS.to_owned(), status),

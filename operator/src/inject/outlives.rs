@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 
+use super::volumes::NAMES;
+
 /// The volumes that the application's container can write to and whose content counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outliving {
@@ -24,12 +26,12 @@ enum Lives {
     Beyond(&'static str),
 }
 
-/// What `application` writes to, but for the volumes named in `scratch`.
+/// What `application` writes to, but for the volumes named in `scratch` and the injection's own.
 #[must_use]
 pub fn outliving(spec: &PodSpec, application: &Container, scratch: &[String]) -> Outliving {
     let mut found = Outliving::default();
     for name in writable(application) {
-        if scratch.iter().any(|scratch| scratch == name) {
+        if scratch.iter().any(|scratch| scratch == name) || NAMES.contains(&name) {
             continue;
         }
         // A name that is no volume's is refused by the API server.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use decree_wire::pod::port;
+use decree_crds::labels;
+use decree_wire::pod::{CONTAINER, env, port};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use super::container::{container, place};
 use super::injection::Injection;
 use super::liveness::Guard;
+use super::marks::Status;
 use super::{marks, ports, volumes};
 
 /// The patch that makes `pod` the agent that `injection` describes.
@@ -38,6 +40,23 @@ pub fn patch(pod: &Pod, injection: &Injection) -> Patch {
     let application = containers.iter().enumerate().find(|(_, c)| c.name == injection.application);
     if let Some((index, application)) = application {
         edit.application(&["spec", "containers", &index.to_string()], application, injection);
+    }
+    Patch(edit.0)
+}
+
+/// The patch that has an agent's sidecar and annotation say what `status` says of the application's restart.
+#[must_use]
+pub fn amend(pod: &Pod, status: &Status) -> Patch {
+    let mut edit = Edit::default();
+    edit.add(&["metadata", "annotations", labels::STATUS], status.text());
+    let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let sidecar = init.iter().position(|container| container.name == CONTAINER);
+    let variables = |index: usize| init[index].env.iter().flatten();
+    let found =
+        sidecar.and_then(|index| Some((index, variables(index).position(|v| v.name == env::RESTART)?)));
+    if let Some((index, variable)) = found {
+        let at = ["spec", "initContainers", &index.to_string(), "env", &variable.to_string(), "value"];
+        edit.add(&at, status.restart.as_str());
     }
     Patch(edit.0)
 }

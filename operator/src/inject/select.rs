@@ -5,14 +5,15 @@ use std::borrow::Borrow;
 use decree_crds::engine::agents::Agent;
 use decree_crds::{DecisionEngine, labels};
 use decree_wire::pod;
+use decree_wire::probe::Restart;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
 use super::container::MESH;
 use super::injection::Injection;
-use super::liveness::guard;
+use super::liveness::{Guard, guard};
 use super::marks::Status;
-use super::outlives::outliving;
+use super::outlives::{Outliving, outliving};
 use super::pinned::Pinned;
 use super::refusal::Refusal;
 use super::sidecar::Sidecar;
@@ -27,6 +28,8 @@ pub enum Decision {
     Refuse(Refusal),
     /// It becomes an agent.
     Inject(Box<Injection>),
+    /// It is one, and what was said of its restart holds no longer: this does.
+    Amend(Box<Status>),
 }
 
 /// Why a pod is left as it is.
@@ -64,46 +67,68 @@ pub fn select<E: Borrow<DecisionEngine>>(
         let (wanted, namespace) = (wanted.clone(), namespace.to_owned());
         return Decision::Refuse(Refusal::UnknownEngine { wanted, namespace, engines });
     };
-    match of_engine(pod, engine, installed) {
-        Err(refusal) => Decision::Refuse(refusal),
-        Ok(None) => Decision::Skip(Skip::AlreadyInjected),
-        Ok(Some(injection)) => Decision::Inject(Box::new(injection)),
-    }
+    of_engine(pod, engine, installed).unwrap_or_else(Decision::Refuse)
 }
 
-fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<Option<Injection>, Refusal> {
+fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<Decision, Refusal> {
     let spec = pod.spec.clone().unwrap_or_default();
     let agent = class(pod, engine)?;
-    let ours = Status::of(pod)
-        .is_some_and(|status| status.engine == engine.name_any() && status.class == agent.class);
-    let again = has_container(&spec);
-    if again && !ours {
-        return Err(Refusal::ContainerTaken);
+    if has_container(&spec) {
+        let ours = |status: &Status| status.engine == engine.name_any() && status.class == agent.class;
+        let status = Status::of(pod).filter(ours).ok_or(Refusal::ContainerTaken)?;
+        return again(&spec, engine, agent, &status);
     }
     let version = version(pod)?;
     let application = application(&spec, engine, agent)?;
-    // Asked again, too: another webhook may have added a volume meanwhile.
-    let outliving = outliving(&spec, application, &agent.app.scratch);
-    if !outliving.pod.is_empty() {
-        let (container, engine) = (application.name.clone(), engine.name_any());
-        return Err(Refusal::OutlivingVolume { container, engine, volumes: outliving.pod });
-    }
-    if again {
-        return Ok(None);
-    }
     of_linux(pod, &spec)?;
     no_clash(&spec, application)?;
     let sidecar = installed.overlaid(&engine.spec.sidecar);
-    Ok(Some(Injection {
+    Ok(Decision::Inject(Box::new(Injection {
         engine: engine.name_any(),
         class: agent.class.clone(),
         version,
         application: application.name.clone(),
         replicated: agent.replicate.is_some().then_some(agent.app.port),
-        guard: guard(&spec, application, &outliving),
+        guard: guard(&spec, application, &kept(&spec, application, engine, agent)?),
         pinned: Pinned::new(agent, &application.name, &sidecar),
         sidecar,
-    }))
+    })))
+}
+
+/// Another webhook may have changed the pod since the injection: given the application a volume, say.
+fn again(
+    spec: &PodSpec,
+    engine: &DecisionEngine,
+    agent: &Agent,
+    status: &Status,
+) -> Result<Decision, Refusal> {
+    let application = spec.containers.iter().find(|container| container.name == status.application);
+    let Some(application) = application else { return Ok(Decision::Skip(Skip::AlreadyInjected)) };
+    Ok(match guard(spec, application, &kept(spec, application, engine, agent)?) {
+        Guard::User { because } if status.restart == Restart::Container => {
+            Decision::Amend(Box::new(Status {
+                restart: Restart::Pod,
+                because: Some(because),
+                ..status.clone()
+            }))
+        }
+        Guard::User { .. } | Guard::Sidecar { .. } => Decision::Skip(Skip::AlreadyInjected),
+    })
+}
+
+/// What the application's container leaves behind; nothing may outlive the pod.
+fn kept(
+    spec: &PodSpec,
+    application: &Container,
+    engine: &DecisionEngine,
+    agent: &Agent,
+) -> Result<Outliving, Refusal> {
+    let outliving = outliving(spec, application, &agent.app.scratch);
+    if outliving.pod.is_empty() {
+        return Ok(outliving);
+    }
+    let (container, engine) = (application.name.clone(), engine.name_any());
+    Err(Refusal::OutlivingVolume { container, engine, volumes: outliving.pod })
 }
 
 fn class<'a>(pod: &Pod, engine: &'a DecisionEngine) -> Result<&'a Agent, Refusal> {

@@ -121,7 +121,7 @@ impl Reviewer {
         }
         match answer {
             Answer::Unchanged(_) => Ok(response),
-            Answer::Injected { patch, .. } => Ok(response.with_patch(patch)?),
+            Answer::Injected { patch, .. } | Answer::Amended { patch } => Ok(response.with_patch(patch)?),
             Answer::Refused(refusal) => Ok(refused(response, &refusal.to_string())),
         }
     }
