@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use decree_wire::document::{Class, Document};
-use decree_wire::heartbeat::Trouble;
+use decree_wire::heartbeat::{CallsFor, Trouble};
 use decree_wire::position::EngineName;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use crate::config::Pod;
 use crate::config::document::Documents;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::probe::Probe;
 use crate::problem::Problem;
 use crate::propose::{self, Proposer};
 use crate::readiness::{self, Facts};
@@ -48,6 +49,7 @@ struct Inner {
     documents: Documents,
     shutdown: shutdown::Handle,
     metrics: Metrics,
+    probe: Probe,
     engine: watch::Sender<Option<Arc<Engine>>>,
     heartbeats: watch::Sender<Heartbeats>,
     was_ready: AtomicBool,
@@ -69,6 +71,7 @@ impl Agent {
     #[must_use]
     pub fn new(pod: Pod, documents: Documents, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
+            probe: Probe::new(pod.liveness.clone(), pod.ip.clone()),
             pod,
             documents,
             shutdown: shutdown::Handle::default(),
@@ -96,6 +99,24 @@ impl Agent {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The user's own liveness check.
+    #[must_use]
+    pub fn probe(&self) -> &Probe {
+        &self.0.probe
+    }
+
+    /// Whether the application's container may live on; else why it is to be restarted.
+    ///
+    /// # Errors
+    /// In words for the Event that the kubelet writes.
+    pub fn application_alive(&self) -> Result<(), String> {
+        let progress = self.progress();
+        match progress.as_ref().map(|progress| (progress.calls_for, &progress.unknown)) {
+            Some((Some(CallsFor::ContainerRestart), Some(unknown))) => Err(unknown.message.clone()),
+            _ => self.0.probe.ask(Instant::now()),
+        }
     }
 
     /// The engine is there.

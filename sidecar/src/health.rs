@@ -1,4 +1,5 @@
-//! The pod's health (port 7071): `/livez`, `/readyz`, `/metrics`, `/status`. Needs nothing but the process.
+//! The pod's health (port 7071): `/livez`, `/readyz`, `/metrics`, `/status`, and whether the
+//! application may live on. Needs nothing but the process.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -23,10 +24,19 @@ pub fn router(agent: Agent) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route(decree_wire::probe::PATH, get(application))
         .route("/metrics", get(metrics))
         .route("/status", get(show))
         .fallback(|| async { Problem::not_found("there are /livez, /readyz, /metrics and /status") })
         .with_state(agent)
+}
+
+/// What the kubelet asks of the application's container.
+async fn application(State(agent): State<Agent>) -> Response {
+    match agent.application_alive() {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    }
 }
 
 #[derive(Serialize)]

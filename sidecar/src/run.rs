@@ -94,6 +94,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     tasks.add("document", watch.run(stopped.clone()));
     open_doors(&mut tasks, &agent, &places, &stopped).await?;
+    let probing = agent.clone();
+    let probe_stop = stopped.clone();
+    tasks.add("probe", async move { probing.probe().run(probe_stop).await });
     let (publisher, published) = watch::channel(None);
     tasks.add("heartbeats", heartbeat::run(agent.clone(), published, stopped.clone()));
     let engine = follow::run(agent.clone(), places.clone(), publisher, flushed.clone());

@@ -194,9 +194,8 @@ impl Board {
 
     /// Why the application's state is not known, whatever listens.
     pub(super) fn not_known(&self) -> Option<Trouble> {
-        let unknown = self.seen().unknown.clone().map(|(trouble, _)| trouble);
         let progress = self.progress.borrow();
-        unknown.or_else(|| progress.rebuild.as_ref().map(trouble::rebuilding))
+        progress.unknown.clone().or_else(|| progress.rebuild.as_ref().map(trouble::rebuilding))
     }
 
     /// What only a person can judge.
@@ -244,6 +243,7 @@ impl Board {
             if progress.reached {
                 seen.pace = None;
             }
+            progress.unknown = seen.unknown.as_ref().map(|(trouble, _)| trouble.clone());
             progress.calls_for = seen.unknown.as_ref().and_then(|(_, calls_for)| *calls_for);
             progress.rebuild = match (&seen.pace, &seen.unknown) {
                 (Some(pace), None) => Some(pace.at(progress.next, progress.start_head, now)),

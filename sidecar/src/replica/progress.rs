@@ -34,6 +34,8 @@ pub struct Progress {
     pub trouble: Option<Trouble>,
     /// What was seen of the application that only a person can judge; it goes on with that.
     pub suspicion: Option<Trouble>,
+    /// Why the application's state is not known; none when it is, or is being made.
+    pub unknown: Option<Trouble>,
     /// What only the cluster can do, so that the application's state is known again.
     pub calls_for: Option<CallsFor>,
     /// How far the application is rebuilt; none while it is not being rebuilt.
@@ -106,6 +108,7 @@ impl Default for Progress {
             compared: None,
             trouble: None,
             suspicion: None,
+            unknown: None,
             calls_for: None,
             rebuild: None,
             application: Application::Unknown,
