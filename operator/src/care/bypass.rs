@@ -123,11 +123,11 @@ mod tests {
     fn it_is_named_with_the_remedy() {
         let pods = [Arc::new(example("a", true))];
         let mine = service(json!({"port": 8181}));
-        let message = bypassed(&engine(), &pods, &[mine.clone()]).unwrap().message;
+        let message = bypassed(&engine(), &pods, std::slice::from_ref(&mine)).unwrap().message;
         for part in ["Service mine", "8181", "targetPort", "use Service policy", "only read"] {
             assert!(message.contains(part), "{part} in {message}");
         }
-        assert!(bypassed(&engine(), &[], &[mine.clone()]).is_none(), "it leads to no agent");
+        assert!(bypassed(&engine(), &[], std::slice::from_ref(&mine)).is_none(), "it leads to no agent");
         let mut own = mine.as_ref().clone();
         own.labels_mut().insert("app.kubernetes.io/managed-by".into(), "decree".into());
         own.labels_mut().insert("decree.dev/engine".into(), "policy".into());
