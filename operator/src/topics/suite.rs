@@ -20,6 +20,12 @@ pub async fn all(topics: &dyn Topics, prefix: &str) {
     assert!(topics.brokers().await.unwrap() >= 1);
     a_topic_is_made_once_and_configured(topics, &config).await;
     the_first_settings_entry_is_found(topics, &settings).await;
+    groups_that_are_not_there_are_no_error(topics, prefix).await;
+}
+
+async fn groups_that_are_not_there_are_no_error(topics: &dyn Topics, prefix: &str) {
+    assert_eq!(topics.groups(prefix).await, Ok(vec![]));
+    assert_eq!(topics.delete_groups(&[format!("decree.{prefix}.gone")]).await, Ok(()));
 }
 
 async fn a_topic_is_made_once_and_configured(topics: &dyn Topics, name: &str) {

@@ -99,7 +99,9 @@ async fn a_commit_is_what_kafkas_tools_see() {
     }
     assert_eq!(committed, Some(4));
     drop(reader);
+    assert!(bed.admin.groups().await.expect("list").contains(&group), "it is not listed");
     bed.admin.delete_group(&group).await.expect("delete the group");
+    assert!(!bed.admin.groups().await.expect("list").contains(&group), "it is still listed");
     assert_eq!(bed.admin.committed(&group, &topic).await, Ok(None));
     bed.admin.delete_group(&group).await.expect("a group that is gone is no error");
 }
