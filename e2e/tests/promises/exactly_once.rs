@@ -19,7 +19,7 @@ use decree_e2e::{Bed, Namespace};
 use application::{AGENTS, Application};
 use clients::{Load, Posted};
 use faults::{Fault, Form, Injector};
-use watch::{Doubt, Watch};
+use watch::{Doubt, Resolution, Watch};
 
 const ENGINE: &str = "tally";
 const POSTS: usize = 2000;
@@ -150,8 +150,16 @@ fn report(faults: &[Fault], posted: &[Posted], watch: &Watch<'_>, start: Instant
     );
     let doubts = watch.doubts(faults)?;
     println!("{} deliveries were in doubt:", doubts.len());
-    for Doubt { pod, position, resolved, took } in &doubts {
-        println!("  position {position} in {pod}: {resolved} after {:.1} s", took.as_secs_f64());
+    let mut kinds: BTreeMap<Resolution, Vec<&Doubt>> = BTreeMap::new();
+    doubts.iter().for_each(|doubt| kinds.entry(doubt.resolution).or_default().push(doubt));
+    for (resolution, doubts) in kinds {
+        let longest = doubts.iter().max_by_key(|doubt| doubt.took).context("find a doubt")?;
+        println!(
+            "  {}: {resolution}; the longest took {:.1} s, in {}",
+            doubts.len(),
+            longest.took.as_secs_f64(),
+            longest.pod
+        );
     }
     Ok(doubts)
 }

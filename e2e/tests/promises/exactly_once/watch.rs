@@ -1,6 +1,7 @@
 //! Watches all agents while faults fall on them: which deliveries were in doubt, and what became of each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,20 +20,32 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What a sidecar said at a moment, as far as it differs from what it said before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Said {
-    state: String,
+    /// Since the pod's beginning.
+    doubts: u64,
+    rebuilds: u64,
     calls_for: Option<String>,
-    /// A delivery that was begun and not ended.
-    in_doubt: Option<u64>,
     ready: bool,
 }
 
-/// One delivery in doubt.
+/// A delivery in doubt, and what became of it.
 #[derive(Debug)]
 pub(crate) struct Doubt {
     pub(crate) pod: String,
-    pub(crate) position: u64,
-    pub(crate) resolved: String,
+    pub(crate) resolution: Resolution,
     pub(crate) took: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Resolution {
+    /// The application had died: its next life was built from the log.
+    Rebuilt,
+    /// The liveness probe had its container restarted first.
+    RestartedAndRebuilt,
+    Evicted,
+    /// By the test, before anything else came of it.
+    PodDeleted,
+    PodGone,
+    Open,
 }
 
 /// The agents' history, by pod.
@@ -93,7 +106,8 @@ impl<'a> Watch<'a> {
     fn follow(&self, agent: &Agent) {
         let is_gone = || self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&agent.pod);
         while !self.over.load(Ordering::SeqCst) && !is_gone() {
-            if let Ok(status) = agent.status() {
+            // Before it has opened its journal it can't tell.
+            if let Some(status) = agent.status().ok().filter(|status| status["replica"].is_object()) {
                 let said = Said::of(&status);
                 let mut all = self.said.lock().unwrap_or_else(PoisonError::into_inner);
                 let history = all.entry(agent.pod.clone()).or_default();
@@ -119,44 +133,64 @@ impl<'a> Watch<'a> {
         let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         let mut doubts = Vec::new();
         for (pod, history) in said.iter() {
-            let taken = faults.iter().find(|fault| fault.is_of_pod() && fault.pod == *pod);
-            let mut last = None;
+            let deleted = faults.iter().any(|fault| fault.is_of_pod() && fault.pod == *pod);
+            let mut before = 0;
             for (number, (at, now)) in history.iter().enumerate() {
-                let Some(position) = now.in_doubt else {
-                    last = None;
-                    continue;
-                };
-                if last.replace(position) == Some(position) {
-                    continue;
+                let (resolution, until) = resolved(&history[number..], gone.get(pod), deleted);
+                let took = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(*at));
+                for _ in before..now.doubts {
+                    doubts.push(Doubt { pod: pod.clone(), resolution, took });
                 }
-                let later = &history[number..];
-                let well = later.iter().find(|(_, said)| said.in_doubt != Some(position) && said.ready);
-                let evicted = later.iter().any(|(_, said)| said.calls_for.as_deref() == Some("Eviction"));
-                let (resolved, until) = match (well, gone.get(pod), taken) {
-                    (Some((until, _)), ..) => ("application restarted and rebuilt", *until),
-                    (None, Some(until), Some(_)) => ("pod deleted by this test meanwhile", *until),
-                    (None, Some(until), None) if evicted => ("pod evicted", *until),
-                    (None, Some(until), None) => ("pod went away", *until),
-                    (None, None, _) => ("NOT RESOLVED", Instant::now()),
-                };
-                let took = until.saturating_duration_since(*at);
-                doubts.push(Doubt { pod: pod.clone(), position, resolved: resolved.to_owned(), took });
+                before = now.doubts;
             }
         }
-        let open: Vec<&Doubt> = doubts.iter().filter(|doubt| doubt.resolved == "NOT RESOLVED").collect();
+        let open: Vec<&Doubt> = doubts.iter().filter(|doubt| doubt.resolution == Resolution::Open).collect();
         ensure!(open.is_empty(), "in doubt to the end: {open:?}");
         Ok(doubts)
+    }
+}
+
+/// What followed from a doubt that the first of these tells of, and when.
+fn resolved(
+    later: &[(Instant, Said)],
+    gone: Option<&Instant>,
+    deleted: bool,
+) -> (Resolution, Option<Instant>) {
+    let rebuilds = later.first().map_or(0, |(_, said)| said.rebuilds);
+    let well = later.iter().position(|(_, said)| said.ready && said.rebuilds > rebuilds);
+    let called = |what: &str| {
+        later[..well.unwrap_or(later.len())].iter().any(|(_, said)| said.calls_for.as_deref() == Some(what))
+    };
+    match (well.map(|well| later[well].0), gone) {
+        (Some(until), _) if called("ContainerRestart") => (Resolution::RestartedAndRebuilt, Some(until)),
+        (Some(until), _) => (Resolution::Rebuilt, Some(until)),
+        (None, Some(until)) if deleted => (Resolution::PodDeleted, Some(*until)),
+        (None, Some(until)) if called("Eviction") => (Resolution::Evicted, Some(*until)),
+        (None, Some(until)) => (Resolution::PodGone, Some(*until)),
+        (None, None) => (Resolution::Open, None),
+    }
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rebuilt => "application had died, its next life was rebuilt from the log",
+            Self::RestartedAndRebuilt => "application was alive, restarted by its liveness probe and rebuilt",
+            Self::Evicted => "pod was evicted",
+            Self::PodDeleted => "pod was deleted by this test before anything else",
+            Self::PodGone => "pod went away",
+            Self::Open => "never resolved",
+        })
     }
 }
 
 impl Said {
     fn of(status: &Value) -> Self {
         let replica = &status["replica"];
-        let text = |value: &Value| value.as_str().map(str::to_owned);
         Self {
-            state: text(&replica["state"]).unwrap_or_default(),
-            calls_for: text(&replica["callsFor"]),
-            in_doubt: replica["inDoubt"].as_u64(),
+            doubts: replica["tally"]["doubts"].as_u64().unwrap_or(0),
+            rebuilds: replica["tally"]["rebuilds"].as_u64().unwrap_or(0),
+            calls_for: replica["callsFor"].as_str().map(str::to_owned),
             ready: status["ready"] == true,
         }
     }
