@@ -52,7 +52,12 @@ pub(super) fn agents(all: &[Arc<Pod>], view: &View) -> Heard {
         head: live.iter().filter_map(|heartbeat| heartbeat.head).max().map(|head| number(head.0)),
         lag: live.iter().filter_map(|heartbeat| heartbeat.lag_ms).max().map(seconds),
         digests: digests(view),
-        alerts: suspects(&suspect).into_iter().chain(halts(&halted)).chain(diverged).collect(),
+        alerts: suspects(&suspect)
+            .into_iter()
+            .chain(halts(&halted))
+            .chain(trimmed(&views))
+            .chain(diverged)
+            .collect(),
     }
 }
 
@@ -83,6 +88,23 @@ fn halts(halted: &[&AgentView]) -> Option<Alert> {
         message: format!(
             "halted: {}",
             pods::named(halted.iter().map(say).collect::<Vec<_>>().iter().map(String::as_str))
+        ),
+    })
+}
+
+/// The log lacks what these agents need next: a halted one, or one that starts and would need the log's start.
+fn trimmed(views: &[&AgentView]) -> Option<Alert> {
+    let trimmed = |agent: &&AgentView| {
+        let mut troubles = agent.heartbeat.iter().flat_map(|heartbeat| &heartbeat.troubles);
+        let why = troubles.find(|trouble| trouble.reason == "LogTrimmed")?;
+        Some(format!("{} ({})", agent.pod, why.message))
+    };
+    let trimmed: Vec<String> = views.iter().filter_map(trimmed).collect();
+    (!trimmed.is_empty()).then(|| Alert {
+        reason: "LogTrimmed",
+        message: format!(
+            "the log was trimmed past what agents need, and they don't go on behind the gap: {}; agents that follow go on.              Keep the topic from being trimmed (retention.ms and retention.bytes -1, no kafka-delete-records); new pods need              a new engine",
+            pods::named(trimmed.iter().map(String::as_str))
         ),
     })
 }
@@ -183,6 +205,19 @@ mod tests {
         assert_eq!(heard.alerts[0].reason, "AgentSuspect");
         assert!(heard.alerts[0].message.contains("opa-b"));
         assert_eq!(heard.digests, Digests::Unknown);
+    }
+
+    #[test]
+    fn an_agent_behind_a_trimmed_log_is_named_as_such() {
+        let (uid, mut behind) = agent("a", Liveness::Live, 4, 0);
+        let why = Trouble { reason: "LogTrimmed".into(), message: "it begins at 9".into() };
+        behind.heartbeat.as_mut().unwrap().troubles = vec![why];
+        let other = agent("b", Liveness::Live, 9, 0);
+        let view = View { agents: [(uid, behind), other].into(), ..View::default() };
+        let heard = agents(&[pod("a", false), pod("b", true)], &view);
+        let [alert] = &heard.alerts[..] else { panic!("one alert, not {:?}", heard.alerts) };
+        assert_eq!(alert.reason, "LogTrimmed");
+        assert!(alert.message.contains("opa-a (it begins at 9)") && !alert.message.contains("opa-b"));
     }
 
     #[test]
