@@ -103,7 +103,9 @@ fn trimmed(views: &[&AgentView]) -> Option<Alert> {
     (!trimmed.is_empty()).then(|| Alert {
         reason: "LogTrimmed",
         message: format!(
-            "the log was trimmed past what agents need, and they don't go on behind the gap: {}; agents that follow go on.              Keep the topic from being trimmed (retention.ms and retention.bytes -1, no kafka-delete-records); new pods need              a new engine",
+            "the log was trimmed past what agents need, and they don't go on behind the gap: {}; agents that follow go on. \
+             Keep the topic from being trimmed (retention.ms and retention.bytes -1, no kafka-delete-records); new pods need \
+             a new engine",
             pods::named(trimmed.iter().map(String::as_str))
         ),
     })
