@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use crate::cluster::{BED_VARIABLE, BROKERS, Bed, DNS_SERVICE, NODES, SWITCH, broker_address, node_name};
+use crate::foreign::Foreign;
 use crate::images::{self, Image};
 use crate::parts::progress::Progress;
 use crate::{control_plane, dns, kafka, network, node, process, proxy, teardown};
@@ -56,8 +57,11 @@ impl Bed {
         Ok(bed)
     }
 
-    /// The running bed that the environment names: what a test on a cluster calls first.
+    /// The running bed, or cluster of the user's, that the environment names: what a test on a cluster calls first.
     pub fn of_test() -> Result<Self> {
+        if let Some(cluster) = Foreign::of_environment()? {
+            return Self::foreign(cluster);
+        }
         match std::env::var(BED_VARIABLE) {
             Ok(name) => Self::attach(&name),
             Err(_) => {

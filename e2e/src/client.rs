@@ -1,8 +1,9 @@
 //! A client as people write them: every wait has a limit, and what nobody answered is repeated with the same id.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use ureq::http;
 
@@ -11,6 +12,26 @@ use crate::history::Fate;
 /// For one attempt; a pod that is gone answers nothing at all.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a process that is outside of the cluster finds a proxy inside.
+pub const DOOR_VARIABLE: &str = "DECREE_DOOR";
+
+static DOOR: OnceLock<Option<ureq::Proxy>> = OnceLock::new();
+
+/// Has all clients of this process that are made from now on go through a proxy.
+pub fn go_through(address: &str) -> Result<()> {
+    let proxy = ureq::Proxy::new(address).with_context(|| format!("read {address} as a proxy"))?;
+    ensure!(DOOR.set(Some(proxy)).is_ok(), "the way into the cluster was chosen already");
+    Ok(())
+}
+
+/// What speaks HTTP to an address: through the door if there is one and the address is not this machine's.
+pub fn http(base: &str, limit: Duration) -> ureq::Agent {
+    let door = DOOR.get_or_init(|| ureq::Proxy::new(&std::env::var(DOOR_VARIABLE).ok()?).ok());
+    let proxy = door.clone().filter(|_| !base.starts_with("http://127.0.0.1:"));
+    let config = ureq::Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false);
+    config.proxy(proxy).build().new_agent()
+}
 
 /// Speaks HTTP to one address.
 #[derive(Debug, Clone)]
@@ -54,8 +75,8 @@ impl Client {
 
     /// One that waits so long for each answer.
     pub fn patient(base: impl Into<String>, limit: Duration) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false);
-        Self { http: config.build().new_agent(), base: base.into() }
+        let base = base.into();
+        Self { http: http(&base, limit), base }
     }
 
     /// Sends a request once.
@@ -112,7 +133,7 @@ impl Reply {
 
     /// The body of a 200 as JSON.
     pub fn json(&self) -> Result<Value> {
-        anyhow::ensure!(self.status == 200, "answered {}: {}", self.status, self.body);
+        ensure!(self.status == 200, "answered {}: {}", self.status, self.body);
         serde_json::from_str(&self.body).with_context(|| format!("parse {:?}", self.body))
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::foreign::{self, Foreign};
 use crate::parts::Parts;
 
 /// Kubernetes nodes, and brokers, of every bed; both are counted from 1.
@@ -27,11 +28,12 @@ pub(crate) const BED_VARIABLE: &str = "DECREE_BED";
 /// Where beds live: not under /run, which may be memory, and short, for the sockets in it.
 const ROOT: &str = "/var/lib/decree-bed";
 
-/// One bed, running or not: everything about it follows from its name.
+/// One bed, running or not: everything about it follows from its name. Or a cluster of the user's that takes its place.
 #[derive(Debug, Clone)]
 pub struct Bed {
     name: String,
     pub(crate) parts: Parts,
+    foreign: Option<Foreign>,
 }
 
 impl Bed {
@@ -42,7 +44,23 @@ impl Bed {
                 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
             "a bed's name has 1 to 20 characters of a-z, 0-9 and -, not {name:?}"
         );
-        Ok(Self { name: name.to_owned(), parts: Parts::locate()? })
+        Ok(Self { name: name.to_owned(), parts: Parts::locate()?, foreign: None })
+    }
+
+    /// A cluster of the user's.
+    pub fn foreign(cluster: Foreign) -> Result<Self> {
+        Ok(Self { foreign: Some(cluster), ..Self::named("foreign")? })
+    }
+
+    /// The cluster of the user's that this is, if it is no bed.
+    pub(crate) fn as_foreign(&self) -> Option<&Foreign> {
+        self.foreign.as_ref()
+    }
+
+    /// Fails on a cluster of the user's. A test that needs the bed's hands is named in `cargo verify` as left out there.
+    pub(crate) fn ensure_own(&self, what: &str) -> Result<()> {
+        ensure!(self.foreign.is_none(), "only on a bed of its own can this program {what}");
+        Ok(())
     }
 
     /// Names of the beds that this machine has anything of.
@@ -67,7 +85,10 @@ impl Bed {
 
     /// The bed's directory: state, logs and volumes of all its processes.
     pub fn dir(&self) -> PathBuf {
-        Path::new(ROOT).join(&self.name)
+        match self.foreign {
+            None => Path::new(ROOT).join(&self.name),
+            Some(_) => std::env::temp_dir().join("decree-foreign"),
+        }
     }
 
     /// One log file a process.
@@ -96,17 +117,44 @@ impl Bed {
     /// A command that runs in the bed's switch, where Services, pods and brokers can be reached, with the bed's
     /// kubectl and Helm first in its path.
     pub fn command_inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.network_namespace("switch").display())).arg("--").arg(program);
+        let mut command = if self.foreign.is_some() {
+            Command::new(program)
+        } else {
+            let mut command = Command::new("nsenter");
+            command
+                .arg(format!("--net={}", self.network_namespace("switch").display()))
+                .arg("--")
+                .arg(program);
+            command
+        };
         for (name, value) in self.environment() {
             command.env(name, value);
         }
         command
     }
 
+    /// kubectl or Helm: the bed's own, which is built in a directory, or the user's for a cluster of the user's.
+    pub(crate) fn tool(&self, directory: &Path, name: &str) -> Command {
+        match self.foreign {
+            None => self.command_inside(directory.join(name)),
+            Some(_) => self.command_inside(name),
+        }
+    }
+
+    /// An image of this checkout or of a test's application: `operator`, `sidecar`, `opa`, ….
+    pub fn image(&self, name: &str) -> String {
+        match &self.foreign {
+            None => foreign::image(name),
+            Some(cluster) => foreign::image_of(&cluster.images, name),
+        }
+    }
+
     /// The brokers' plain listeners.
     pub fn kafka_bootstrap(&self) -> String {
-        self.kafka_listeners(9092)
+        match &self.foreign {
+            None => self.kafka_listeners(9092),
+            Some(cluster) => cluster.kafka.clone(),
+        }
     }
 
     /// The brokers' listeners on one of the ports that [`crate::kafka`] names.
@@ -124,6 +172,9 @@ impl Bed {
 
     /// What a process on the bed finds in its environment.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
+        if let Some(cluster) = &self.foreign {
+            return cluster.environment();
+        }
         let path = format!(
             "{}:{}:{}",
             self.parts.kubernetes.display(),
@@ -156,7 +207,9 @@ impl Bed {
         work: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
         let enter_and_work = || {
-            self.enter_host(host)?;
+            if self.foreign.is_none() {
+                self.enter_host(host)?;
+            }
             work()
         };
         std::thread::scope(|scope| scope.spawn(enter_and_work).join())

@@ -13,21 +13,21 @@ use crate::{cgroup, kafka, network, node};
 impl Bed {
     /// Cuts a node off: it runs on, but nobody reaches it and it reaches nobody.
     pub fn cut_node(&self, node: usize) -> Result<()> {
-        network::set_link(self, &checked_node(node)?, false)
+        network::set_link(self, &checked_node(self, node)?, false)
     }
 
     pub fn heal_node(&self, node: usize) -> Result<()> {
-        network::set_link(self, &checked_node(node)?, true)
+        network::set_link(self, &checked_node(self, node)?, true)
     }
 
     /// Ends all processes of a node at once, its containers included, like a power cut.
     pub fn kill_node(&self, node: usize) -> Result<()> {
-        cgroup::kill(self, Some(&checked_node(node)?))
+        cgroup::kill(self, Some(&checked_node(self, node)?))
     }
 
     /// Starts a killed node again.
     pub fn start_node(&self, node: usize) -> Result<()> {
-        checked_node(node)?;
+        checked_node(self, node)?;
         node::start_runtime(self, node)?;
         node::start_kubelet(self, node)
     }
@@ -46,31 +46,34 @@ impl Bed {
 
     /// Cuts a broker off from its peers and from clients.
     pub fn cut_broker(&self, broker: usize) -> Result<()> {
-        network::set_link(self, &checked_broker(broker)?, false)
+        network::set_link(self, &checked_broker(self, broker)?, false)
     }
 
     pub fn heal_broker(&self, broker: usize) -> Result<()> {
-        network::set_link(self, &checked_broker(broker)?, true)
+        network::set_link(self, &checked_broker(self, broker)?, true)
     }
 
     /// Stops a broker in its own order, and waits until it has ended.
     pub fn stop_broker(&self, broker: usize) -> Result<()> {
+        checked_broker(self, broker)?;
         kafka::stop(self, broker, Signal::TERM)
     }
 
     /// Ends a broker at once.
     pub fn kill_broker(&self, broker: usize) -> Result<()> {
+        checked_broker(self, broker)?;
         kafka::stop(self, broker, Signal::KILL)
     }
 
     /// Starts a broker and waits until it takes part.
     pub fn start_broker(&self, broker: usize) -> Result<()> {
-        checked_broker(broker)?;
+        checked_broker(self, broker)?;
         kafka::start(self, [broker])
     }
 
     /// Sends a signal to the first process of a container, native sidecars included: `SIGKILL`, `SIGSTOP`, ….
     pub fn kill_container(&self, namespace: &str, pod: &str, container: &str, signal: &str) -> Result<()> {
+        self.ensure_own("kill a container's process")?;
         let (node, id) =
             place(&self.kubectl_json(&["--namespace", namespace, "get", "pod", pod])?, container)?;
         node::runtime_client(self, node)
@@ -81,6 +84,7 @@ impl Bed {
 
     /// The process of a running container of a listed pod, to be killed at a moment that is no guess.
     pub fn container_process(&self, pod: &Value, container: &str) -> Result<ContainerProcess> {
+        self.ensure_own("kill a container's process")?;
         let (node, id) = place(pod, container)?;
         let file = node::container_pid(self, node, &id);
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
@@ -128,12 +132,14 @@ impl Namespace {
     }
 }
 
-fn checked_node(node: usize) -> Result<String> {
+fn checked_node(bed: &Bed, node: usize) -> Result<String> {
+    bed.ensure_own("break nodes")?;
     ensure!((1..=NODES).contains(&node), "there is no node {node}, only 1 to {NODES}");
     Ok(node_name(node))
 }
 
-fn checked_broker(broker: usize) -> Result<String> {
+fn checked_broker(bed: &Bed, broker: usize) -> Result<String> {
+    bed.ensure_own("break brokers")?;
     ensure!((1..=BROKERS).contains(&broker), "there is no broker {broker}, only 1 to {BROKERS}");
     Ok(broker_name(broker))
 }

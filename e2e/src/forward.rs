@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result};
 
 use crate::client::Client;
+use crate::cluster::Bed;
 use crate::namespace::Namespace;
 
 /// Open until it is dropped.
@@ -18,10 +19,16 @@ pub struct Forward {
 impl Namespace {
     /// Opens a way to a port of a pod.
     pub fn forward(&self, pod: &str, port: u16) -> Result<Forward> {
+        Forward::open(self.bed(), self.name(), pod, port)
+    }
+}
+
+impl Forward {
+    /// The same in any namespace.
+    pub(crate) fn open(bed: &Bed, namespace: &str, pod: &str, port: u16) -> Result<Self> {
         let arguments =
-            ["--namespace", self.name(), "port-forward", &format!("pod/{pod}"), &format!(":{port}")];
-        let mut kubectl = self
-            .bed()
+            ["--namespace", namespace, "port-forward", &format!("pod/{pod}"), &format!(":{port}")];
+        let mut kubectl = bed
             .kubectl_command(&arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -29,7 +36,7 @@ impl Namespace {
             .spawn()
             .context("start kubectl port-forward")?;
         let output = kubectl.stdout.take().context("open the output of kubectl port-forward")?;
-        let mut forward = Forward { kubectl, port: 0 };
+        let mut forward = Self { kubectl, port: 0 };
         // It says `Forwarding from 127.0.0.1:40123 -> 7070`, or ends and so ends the output.
         let mut lines = BufReader::new(output).lines();
         let line = lines.next().with_context(|| format!("forward port {port} of {pod}"))??;
@@ -41,9 +48,11 @@ impl Namespace {
         std::thread::spawn(move || lines.for_each(drop));
         Ok(forward)
     }
-}
 
-impl Forward {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn client(&self) -> Client {
         Client::new(format!("http://127.0.0.1:{}", self.port))
     }

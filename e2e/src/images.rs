@@ -1,16 +1,18 @@
 //! Container images without a registry: a root file system, assembled and brought to every node.
 
 mod archive;
+mod containerfile;
 mod root;
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::{Bed, NODES, node_name};
 use crate::node;
+use containerfile::Containerfile;
 use root::RootFiles;
 
 /// The user that images of binaries run as.
@@ -32,8 +34,7 @@ impl Image {
     /// `name` is `name:tag`.
     pub fn of_binary(name: &str, binary: &Path) -> Result<Self> {
         let file = binary.file_name().context("an image's binary has a name")?.to_string_lossy().into_owned();
-        let mut files = RootFiles::base();
-        files.add_program(binary, &file).with_context(|| format!("assemble image {name}"))?;
+        let files = RootFiles::of_program(binary).with_context(|| format!("assemble image {name}"))?;
         Ok(Self {
             name: name.to_owned(),
             files,
@@ -44,17 +45,18 @@ impl Image {
         })
     }
 
+    /// The image that a Containerfile makes, of a binary that was built here.
+    pub fn of_containerfile(name: &str, containerfile: &Path, binary: &Path) -> Result<Self> {
+        let Containerfile { user, entrypoint } = Containerfile::read(containerfile)?;
+        let image = Self::of_binary(name, binary)?;
+        ensure!(image.entrypoint == entrypoint, "{} starts {entrypoint:?}", containerfile.display());
+        Ok(Self { user, ..image })
+    }
+
     /// Adds a file; a path without the leading slash.
     pub fn with_file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
         self.files.add(path, 0o644, content.into());
         self
-    }
-
-    /// Adds another program beside the first, as `/<its file name>`.
-    pub fn with_program(mut self, binary: &Path) -> Result<Self> {
-        let file = binary.file_name().context("an image's binary has a name")?.to_string_lossy().into_owned();
-        self.files.add_program(binary, &file)?;
-        Ok(self)
     }
 
     /// Arguments that a pod may replace.

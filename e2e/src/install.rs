@@ -13,13 +13,6 @@ use crate::parts::progress::Progress;
 pub const NAMESPACE: &str = "decree-system";
 /// Helm's name for it.
 pub const RELEASE: &str = "decree";
-/// The images of this checkout; no registry has them.
-pub const OPERATOR_IMAGE: &str = "decree.dev/operator:dev";
-pub const SIDECAR_IMAGE: &str = "decree.dev/sidecar:dev";
-/// Applications: an unmodified Open Policy Agent, one that tells what it was given, and one that counts.
-pub const OPA_IMAGE: &str = "decree.dev/opa:dev";
-pub const RECORDER_IMAGE: &str = "decree.dev/recorder:dev";
-pub const COUNTER_IMAGE: &str = "decree.dev/counter:dev";
 
 /// The root of the checkout that this program was built from.
 pub fn workspace() -> PathBuf {
@@ -87,41 +80,53 @@ pub fn build(bed: &Bed, progress: &Progress) -> Result<()> {
 pub fn load_images(bed: &Bed, progress: &Progress) -> Result<()> {
     let binaries = target_directory(bed)?.join("debug");
     progress.step("bringing images to the nodes", None, || {
+        images::load(bed, &operator_image(bed)?)?;
+        let sidecar = workspace().join("sidecar/Containerfile");
+        images::load(
+            bed,
+            &Image::of_containerfile(&bed.image("sidecar"), &sidecar, &binaries.join("decree-sidecar"))?,
+        )?;
         for (image, binary) in [
-            (OPERATOR_IMAGE, binaries.join("decree-operator")),
-            (SIDECAR_IMAGE, binaries.join("decree-sidecar")),
-            (RECORDER_IMAGE, binaries.join("recorder")),
-            (COUNTER_IMAGE, binaries.join("counter")),
-            (OPA_IMAGE, bed.parts.opa_binary()),
+            ("recorder", binaries.join("recorder")),
+            ("counter", binaries.join("counter")),
+            ("door", binaries.join("door")),
+            ("opa", bed.parts.opa_binary()),
         ] {
-            images::load(bed, &Image::of_binary(image, &binary)?)?;
+            images::load(bed, &Image::of_binary(&bed.image(image), &binary)?)?;
         }
         Ok(())
     })
 }
 
+fn operator_image(bed: &Bed) -> Result<Image> {
+    let binary = target_directory(bed)?.join("debug/decree-operator");
+    Image::of_containerfile(&bed.image("operator"), &workspace().join("operator/Containerfile"), &binary)
+}
+
 /// What `helm install decree` is given on a bed, beside the chart.
-pub fn values() -> Vec<String> {
-    let image = |key: &str, image: &str| {
-        let (repository, tag) = image.split_once(':').unwrap_or((image, "latest"));
+pub fn values(bed: &Bed) -> Vec<String> {
+    let image = |key: &str, name: &str| {
+        let image = bed.image(name);
+        let (repository, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
         [format!("{key}.repository={repository}"), format!("{key}.tag={tag}")]
     };
-    [image("image", OPERATOR_IMAGE), image("sidecar.image", SIDECAR_IMAGE)].concat()
+    [image("image", "operator"), image("sidecar.image", "sidecar")].concat()
 }
 
 /// Installs or upgrades both charts and waits until the operator is ready.
 pub fn helm(bed: &Bed, progress: &Progress) -> Result<()> {
     let charts = workspace().join("charts");
     let chart = |name: &str| charts.join(name).display().to_string();
-    let operator = target_directory(bed)?.join("debug/decree-operator");
     progress.step("installing Decree with Helm", None, || {
         let place = ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"];
         let (crds, decree) = (chart("decree-crds"), chart("decree"));
         bed.helm(&[&["upgrade", "--install", "decree-crds", &crds][..], &place].concat())?;
-        let mut values = values();
-        // The same tag may name another image than before: a template that says which makes the Deployment roll.
-        let image = Image::of_binary(OPERATOR_IMAGE, &operator)?.digest();
-        values.push(format!("podAnnotations.image=sha256-{image}"));
+        let mut values = values(bed);
+        if bed.as_foreign().is_none() {
+            // The same tag may name another image than before: a template that says which makes the Deployment roll.
+            let image = operator_image(bed)?.digest();
+            values.push(format!("podAnnotations.image=sha256-{image}"));
+        }
         let set: Vec<&str> = values.iter().flat_map(|value| ["--set", value.as_str()]).collect();
         bed.helm(&[&["upgrade", "--install", RELEASE, &decree][..], &place, &set].concat())?;
         Ok(())

@@ -32,7 +32,7 @@ impl Bed {
 
     /// The command itself, for who wants it in the background (`port-forward`, `logs -f`, `get -w`).
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command_inside(self.parts.kubernetes.join("kubectl"));
+        let mut command = self.tool(&self.parts.kubernetes, "kubectl");
         command.arg(format!("--cache-dir={}", self.dir().join("kubectl-cache").display())).args(arguments);
         command
     }
@@ -44,7 +44,7 @@ impl Bed {
 
     /// Runs Helm and gives what it printed.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.command_inside(self.parts.helm.join("helm"));
+        let mut command = self.tool(&self.parts.helm, "helm");
         for (variable, directory) in
             [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
         {

@@ -26,6 +26,7 @@ pub mod parts;
 
 mod cgroup;
 pub mod cluster;
+pub mod foreign;
 mod network;
 mod pki;
 mod process;
@@ -51,6 +52,7 @@ pub mod history;
 pub mod client;
 
 pub mod agents;
+pub mod door;
 pub mod forward;
 pub mod manifests;
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::Bed;
-use crate::install::{COUNTER_IMAGE, OPA_IMAGE, RECORDER_IMAGE};
+use crate::foreign::image;
 
 /// What makes a pod an agent: the label, and its value the engine's name.
 pub const ENGINE_LABEL: &str = "decree.dev/engine";
@@ -93,7 +93,7 @@ pub fn opa(engine: &str, replicas: usize) -> Value {
         replicas,
         json!({
             "name": "opa",
-            "image": OPA_IMAGE,
+            "image": image("opa"),
             "args": ["run", "--server", "--addr=0.0.0.0:8181", "--log-level=error"],
             "ports": [{"name": "http", "containerPort": OPA_PORT}],
         }),
@@ -150,7 +150,7 @@ pub fn recorder_pod(engine: &str) -> Value {
 fn counter_container() -> Value {
     json!({
         "name": "counter",
-        "image": COUNTER_IMAGE,
+        "image": image("counter"),
         "ports": [{"name": "http", "containerPort": COUNTER_PORT}],
     })
 }
@@ -160,7 +160,7 @@ fn recorder_container(environment: &[(&str, &str)]) -> Value {
         environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
     json!({
         "name": "recorder",
-        "image": RECORDER_IMAGE,
+        "image": image("recorder"),
         "env": environment,
         "ports": [{"name": "http", "containerPort": RECORDER_PORT}],
     })

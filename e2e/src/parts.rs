@@ -54,6 +54,11 @@ impl Parts {
         self.opa.join("opa")
     }
 
+    /// Only Kafka's own tools: all that a cluster of the user's is not reached with by the user's tools.
+    pub fn ensure_kafka_tools(&self, progress: &Progress) -> Result<()> {
+        cache::ensure(&self.cache, &kafka::recipe(), progress, kafka::build)
+    }
+
     /// Builds what is missing, and installs the Debian packages that are.
     pub fn ensure(&self, progress: &Progress) -> Result<()> {
         debian::ensure(progress)?;

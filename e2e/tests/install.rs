@@ -123,7 +123,7 @@ fn path(chart: &str) -> String {
 
 fn rendered(bed: &Bed, chart: &str) -> Result<String> {
     let release = if chart == "decree" { RELEASE } else { chart };
-    let values = install::values();
+    let values = install::values(bed);
     let set: Vec<&str> = match chart {
         "decree" => values.iter().flat_map(|value| ["--set", value.as_str()]).collect(),
         _ => Vec::new(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use decree_e2e::parts::progress::Progress;
-use decree_e2e::{Bed, install, wait};
+use decree_e2e::{Bed, client, door::Door, foreign, install, wait};
 use serde_json::{Value, json};
 
 /// Show Decree on a cluster of this machine's own.
@@ -15,14 +15,19 @@ use serde_json::{Value, json};
 #[command(name = "cargo demo")]
 struct Arguments {
     /// Which bed to use; it is started if it is down, and stays up
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", conflicts_with = "kubeconfig")]
     name: String,
+    #[command(flatten)]
+    foreign: foreign::Options,
 }
 
 const NAMESPACE: &str = "shop";
 const CLIENTS: usize = 4;
 const CHANGES: usize = 100;
 const MANIFESTS: &str = include_str!("demo/policy.yaml");
+/// What the manifests name on a bed, and is the user's own elsewhere.
+const BED_SERVERS: &str = r#"["10.77.0.11:9092", "10.77.0.12:9092", "10.77.0.13:9092"]"#;
+const BED_IMAGE: &str = "decree.dev/opa:dev";
 const POLICY: &str = include_str!("demo/discount.rego");
 
 fn main() -> ExitCode {
@@ -31,23 +36,32 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            eprintln!(
-                "What the cluster says: cargo bed sh --name {} -- kubectl get events -A",
-                arguments.name
-            );
+            eprintln!("What the cluster says: {}kubectl get events -A", inside(&arguments));
             ExitCode::FAILURE
         }
     }
 }
 
+/// What precedes a command that is to see the cluster.
+fn inside(arguments: &Arguments) -> String {
+    match arguments.foreign.clone().cluster() {
+        None => format!("cargo bed sh --name {} -- ", arguments.name),
+        Some(_) => String::new(),
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<()> {
     let progress = Progress::new();
-    let bed = Bed::named(&arguments.name)?;
-    install::prepare(&bed, &progress)?;
-    install::build(&bed, &progress)?;
-    let bed = Bed::up(bed.name(), &progress)?;
-    install::load_images(&bed, &progress)?;
+    let bed = match arguments.foreign.clone().cluster() {
+        None => own_bed(&arguments.name, &progress)?,
+        Some(cluster) => Bed::foreign(cluster)?,
+    };
     install::helm(&bed, &progress)?;
+    // Pods of another cluster are not reached from here.
+    let _door = match arguments.foreign.clone().cluster() {
+        None => None,
+        Some(_) => Some(Door::open(&bed)?),
+    };
     progress.step("starting three Open Policy Agent pods", None, || start(&bed))?;
     let service = service(&bed)?;
     let killed = progress.step("changing policy and data while a pod is killed", None, || {
@@ -57,7 +71,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         let rows = bed.inside(|| compare(&bed))?;
         settled(&bed).map(|()| rows)
     })?;
-    report(&bed, &killed, &rows)
+    report(&bed, &killed, &rows, &inside(arguments))
+}
+
+/// A bed that has the images of this checkout.
+fn own_bed(name: &str, progress: &Progress) -> Result<Bed> {
+    let bed = Bed::named(name)?;
+    install::prepare(&bed, progress)?;
+    install::build(&bed, progress)?;
+    let bed = Bed::up(bed.name(), progress)?;
+    install::load_images(&bed, progress)?;
+    Ok(bed)
 }
 
 /// One `DecisionEngine`, and a Deployment that differs from any other by one label.
@@ -66,7 +90,14 @@ fn start(bed: &Bed) -> Result<()> {
     if exists.is_empty() {
         bed.kubectl(&["create", "namespace", NAMESPACE])?;
     }
-    bed.kubectl_with_input(&["-n", NAMESPACE, "apply", "--server-side", "-f", "-"], MANIFESTS)?;
+    let servers: Vec<String> = bed.kafka_bootstrap().split(',').map(str::to_owned).collect();
+    ensure!(
+        MANIFESTS.contains(BED_SERVERS) && MANIFESTS.contains(BED_IMAGE),
+        "the manifests name a bed's parts"
+    );
+    let manifests =
+        MANIFESTS.replace(BED_SERVERS, &json!(servers).to_string()).replace(BED_IMAGE, &bed.image("opa"));
+    bed.kubectl_with_input(&["-n", NAMESPACE, "apply", "--server-side", "-f", "-"], &manifests)?;
     bed.kubectl(&[
         "-n",
         NAMESPACE,
@@ -130,7 +161,7 @@ fn send(id: &str, method: &str, url: &str, content_type: &str, body: &str) -> Re
             .header("content-type", content_type)
             .header("idempotency-key", id)
             .body(body)?;
-        let outcome = agent().run(request);
+        let outcome = agent(url).run(request);
         match outcome {
             Ok(answer) if answer.status().is_success() => return Ok(()),
             Ok(mut answer) if !matches!(answer.status().as_u16(), 429 | 502..=504) => {
@@ -143,9 +174,8 @@ fn send(id: &str, method: &str, url: &str, content_type: &str, body: &str) -> Re
     }
 }
 
-fn agent() -> ureq::Agent {
-    let timeout = Some(Duration::from_secs(10));
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().new_agent()
+fn agent(url: &str) -> ureq::Agent {
+    client::http(url, Duration::from_secs(10))
 }
 
 fn kill(bed: &Bed) -> Result<String> {
@@ -198,7 +228,7 @@ fn settled(bed: &Bed) -> Result<()> {
 fn ask(pod: &str, address: &str) -> Result<Row> {
     let question = json!({"input": {"customer": "customer-41"}}).to_string();
     let url = format!("http://{address}:7072/v1/data/shop/discount");
-    let decision = agent()
+    let decision = agent(&url)
         .post(&url)
         .header("content-type", "application/json")
         .send(question)?
@@ -206,7 +236,8 @@ fn ask(pod: &str, address: &str) -> Result<Row> {
         .read_to_string()?;
     let decision: Value =
         serde_json::from_str(&decision).with_context(|| format!("{pod} answered {decision:?}"))?;
-    let status = agent().get(format!("http://{address}:7071/status")).call()?.body_mut().read_to_string()?;
+    let url = format!("http://{address}:7071/status");
+    let status = agent(&url).get(&url).call()?.body_mut().read_to_string()?;
     let status: Value = serde_json::from_str(&status)?;
     let replica = &status["replica"];
     Ok(Row {
@@ -220,7 +251,7 @@ fn ask(pod: &str, address: &str) -> Result<Row> {
     })
 }
 
-fn report(bed: &Bed, killed: &str, rows: &[Row]) -> Result<()> {
+fn report(bed: &Bed, killed: &str, rows: &[Row], inside: &str) -> Result<()> {
     println!();
     println!(
         "{CHANGES} changes went through Service \"policy\" from {CLIENTS} clients; {killed} was killed in the middle."
@@ -234,17 +265,21 @@ fn report(bed: &Bed, killed: &str, rows: &[Row]) -> Result<()> {
     let same = rows.iter().all(|row| row.digest == rows[0].digest && row.decision == rows[0].decision);
     ensure!(same && !rows[0].digest.is_empty(), "the pods differ: this is a bug in Decree");
     println!("{}", bed.kubectl(&["-n", NAMESPACE, "get", "decisionengine", "policy"])?);
-    let name = bed.name();
     println!(
         "Equal in all three. The pods' image is Open Policy Agent as it is; their manifest has one label more.\n"
     );
     println!("What to try next:");
-    println!(
-        "  cargo bed sh --name {name}                                    a shell inside, with kubectl and helm"
-    );
-    println!("  cargo bed sh --name {name} -- kubectl -n {NAMESPACE} scale deployment opa --replicas=5");
-    println!("  cargo bed sh --name {name} -- kubectl -n {NAMESPACE} explain decisionengine.spec");
-    println!("Take it down:");
-    println!("  cargo bed down --name {name}");
+    println!("  {inside}kubectl -n {NAMESPACE} scale deployment opa --replicas=5");
+    println!("  {inside}kubectl -n {NAMESPACE} explain decisionengine.spec");
+    if inside.is_empty() {
+        println!("Remove it:");
+        println!("  kubectl delete namespace {NAMESPACE}");
+        println!("  helm uninstall {} -n {}", install::RELEASE, install::NAMESPACE);
+    } else {
+        let name = bed.name();
+        println!("  cargo bed sh --name {name}      a shell inside, with kubectl and helm");
+        println!("Take it down:");
+        println!("  cargo bed down --name {name}");
+    }
     Ok(())
 }

@@ -6,14 +6,14 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use decree_e2e::parts::progress::Progress;
-use decree_e2e::{Bed, install};
+use decree_e2e::{Bed, client, door::Door, foreign, install};
 
 /// Everything that a landing must pass.
 #[derive(Debug, Parser)]
 #[command(name = "cargo verify")]
 struct Arguments {
     /// Use this bed, start it if it is down, and leave it up
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kubeconfig")]
     bed: Option<String>,
     /// Leave out what needs no cluster
     #[arg(long)]
@@ -24,12 +24,31 @@ struct Arguments {
     /// Of the tests on the cluster run those whose names contain this
     #[arg(long)]
     filter: Option<String>,
+    /// Of the tests on the cluster compile and run only those of this package
+    #[arg(long)]
+    package: Option<String>,
+    #[command(flatten)]
+    foreign: foreign::Options,
+}
+
+impl Arguments {
+    fn packages(&self) -> Vec<&str> {
+        self.package.as_deref().map_or(vec!["--workspace"], |package| vec!["--package", package])
+    }
 }
 
 /// The bed that a run without `--bed` makes and removes.
 const OWN_BED: &str = "verify";
 /// What the names of tests begin with that stop brokers, nodes or the operator.
 const ALONE: &str = "alone::";
+/// What only a bed can show, and why. A test that needs a bed and is not named here fails on another cluster.
+const NEED_A_BED: [(&str, &str); 5] = [
+    ("promises::care::what_outlives_its_container", "kills processes of containers"),
+    ("promises::exactly_once::", "kills processes of containers"),
+    ("promises::sidecar_crash::", "kills processes of containers"),
+    ("promises::suspect::", "stops processes of containers"),
+    ("promises::vanished_logs::a_log_trimmed", "stops processes of containers"),
+];
 
 fn main() -> ExitCode {
     let progress = Progress::new();
@@ -46,6 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, progress: &Progress) -> Result<()> {
+    if let Some(cluster) = arguments.foreign.clone().cluster() {
+        return on_foreign(&Bed::foreign(cluster)?, arguments.filter.as_deref(), progress);
+    }
     let bed = Bed::named(arguments.bed.as_deref().unwrap_or(OWN_BED))?;
     // Compilers and libraries that the crates link come first.
     install::prepare(&bed, progress)?;
@@ -56,18 +78,14 @@ fn run(arguments: &Arguments, progress: &Progress) -> Result<()> {
         return Ok(());
     }
     install::build(&bed, progress)?;
-    cargo(
-        &bed,
-        progress,
-        "compiling the tests",
-        &["test", "--locked", "--quiet", "--workspace", "--no-run"],
-    )?;
+    let compile = [&["test", "--locked", "--quiet", "--no-run"], &arguments.packages()[..]].concat();
+    cargo(&bed, progress, "compiling the tests", &compile)?;
     if arguments.bed.is_none() {
         // What a run that was killed left behind is not what this one tests.
         bed.down()?;
     }
     let bed = Bed::up(bed.name(), progress)?;
-    let result = on_cluster(&bed, arguments.filter.as_deref(), progress);
+    let result = on_cluster(&bed, arguments, progress);
     if arguments.bed.is_none() {
         let down = progress.step("taking the bed down", None, || bed.down());
         return result.and(down);
@@ -92,29 +110,15 @@ fn local(bed: &Bed, progress: &Progress) -> Result<()> {
 }
 
 /// Decree installed on a running bed, and every test that asks for one.
-fn on_cluster(bed: &Bed, filter: Option<&str>, progress: &Progress) -> Result<()> {
+fn on_cluster(bed: &Bed, arguments: &Arguments, progress: &Progress) -> Result<()> {
     install::load_images(bed, progress)?;
     install::helm(bed, progress)?;
-    let target = install::target_directory(bed)?;
     let run = |what: &str, which: &[&str], how: &[&str]| {
-        progress.step(what, None, || {
-            let mut tests = bed.command_inside("cargo");
-            tests
-                .args(["test", "--locked", "--offline", "--quiet", "--no-fail-fast"])
-                .args(which)
-                .args(["--", "--ignored"])
-                .args(how)
-                .args(filter)
-                .current_dir(install::workspace())
-                .env("CARGO_TARGET_DIR", &target)
-                // As it was when the tests were compiled: build scripts look at it, and would run again.
-                .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-            check(&mut tests, what)
-        })
+        progress.step(what, None, || check(tests(bed, which, how)?.args(&arguments.filter), what))
     };
     let beside = run(
         "tests on the cluster",
-        &["--workspace", "--lib", "--bins", "--tests"],
+        &[&arguments.packages()[..], &["--lib", "--bins", "--tests"]].concat(),
         &["--test-threads=3", "--skip", ALONE],
     );
     // What breaks parts that all share runs beside nothing else.
@@ -124,6 +128,40 @@ fn on_cluster(bed: &Bed, filter: Option<&str>, progress: &Progress) -> Result<()
         &["--test-threads=1", "--nocapture"],
     );
     beside.and(alone)
+}
+
+/// The promises that a cluster of the user's can show: those that need no fault of a bed's making.
+fn on_foreign(bed: &Bed, filter: Option<&str>, progress: &Progress) -> Result<()> {
+    let promises = ["--package", "decree-e2e", "--test", "promises"];
+    bed.parts().ensure_kafka_tools(progress)?;
+    let compile = [&["test", "--locked", "--quiet", "--no-run"], &promises[..]].concat();
+    cargo(bed, progress, "compiling the tests", &compile)?;
+    install::helm(bed, progress)?;
+    let door = Door::open(bed)?;
+    progress.say("left out on a cluster that is no bed: the test programs alone, bed and install, and of the promises:");
+    for (name, why) in NEED_A_BED {
+        progress.say(&format!("  {name}: {why}"));
+    }
+    let skipped: Vec<&str> = NEED_A_BED.iter().flat_map(|(name, _)| ["--skip", name]).collect();
+    progress.step("tests on the cluster", None, || {
+        let mut tests = tests(bed, &promises, &[&["--test-threads=3"], &skipped[..]].concat())?;
+        check(tests.args(filter).env(client::DOOR_VARIABLE, door.address()), "tests on the cluster")
+    })
+}
+
+/// A run of tests that ask for a cluster, as they were compiled.
+fn tests(bed: &Bed, which: &[&str], how: &[&str]) -> Result<Command> {
+    let mut tests = bed.command_inside("cargo");
+    tests
+        .args(["test", "--locked", "--offline", "--quiet", "--no-fail-fast"])
+        .args(which)
+        .args(["--", "--ignored"])
+        .args(how)
+        .current_dir(install::workspace())
+        .env("CARGO_TARGET_DIR", install::target_directory(bed)?)
+        // As it was when the tests were compiled: build scripts look at it, and would run again.
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    Ok(tests)
 }
 
 fn cargo(bed: &Bed, progress: &Progress, what: &str, arguments: &[&str]) -> Result<()> {

@@ -1,14 +1,15 @@
-//! The root file system of an image: a binary, what it loads, and the few files that programs expect.
+//! The root file system of an image, as `root.sh` makes it for the Containerfiles too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/images/root.sh");
 
 /// Files by path, without a leading slash.
 #[derive(Debug, Default)]
@@ -17,31 +18,35 @@ pub(super) struct RootFiles {
 }
 
 impl RootFiles {
-    /// What is in every image: users, name resolution, certificates if this machine has them.
-    pub(super) fn base() -> Self {
-        let mut root = Self::default();
-        let users = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n";
-        root.add("etc/passwd", 0o644, users.into());
-        root.add("etc/group", 0o644, "root:x:0:\nnonroot:x:65532:\n".into());
-        root.add("etc/nsswitch.conf", 0o644, "hosts: files dns\n".into());
-        if let Ok(certificates) = fs::read(CERTIFICATES) {
-            root.add(CERTIFICATES.trim_start_matches('/'), 0o644, certificates);
+    /// One program and what it needs.
+    pub(super) fn of_program(binary: &Path) -> Result<Self> {
+        let root = tempfile::tempdir().context("make a directory for a root file system")?;
+        let output = Command::new("sh").arg(SCRIPT).arg(binary).arg(root.path()).output();
+        let output = output.with_context(|| format!("start {SCRIPT}"))?;
+        ensure!(output.status.success(), "{SCRIPT}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let mut files = Self::default();
+        files.add_directory(root.path(), root.path())?;
+        Ok(files)
+    }
+
+    fn add_directory(&mut self, root: &Path, directory: &Path) -> Result<()> {
+        let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let metadata = fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
+            if metadata.is_dir() {
+                self.add_directory(root, &path)?;
+            } else {
+                let content = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                self.files.insert(name, (metadata.permissions().mode() & 0o7777, content));
+            }
         }
-        root
+        Ok(())
     }
 
     pub(super) fn add(&mut self, path: &str, mode: u32, content: Vec<u8>) {
         self.files.insert(path.trim_start_matches('/').to_owned(), (mode, content));
-    }
-
-    /// Adds a program without its debug symbols, with the libraries that it loads and their loader.
-    pub(super) fn add_program(&mut self, binary: &Path, path: &str) -> Result<()> {
-        for library in libraries(binary)? {
-            let content = fs::read(&library).with_context(|| format!("read {library}"))?;
-            self.add(&library, 0o755, content);
-        }
-        self.add(path, 0o755, without_debug_symbols(binary)?);
-        Ok(())
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, u32, &[u8])> {
@@ -69,34 +74,6 @@ impl RootFiles {
     }
 }
 
-/// What the loader would load, as `ldd` lists it; nothing for a static binary.
-fn libraries(binary: &Path) -> Result<Vec<String>> {
-    let output = Command::new("ldd").arg(binary).output().context("start ldd")?;
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if !output.status.success() {
-        ensure!(
-            errors.contains("not a dynamic executable"),
-            "list the libraries of {}: {}",
-            binary.display(),
-            errors.trim()
-        );
-        return Ok(Vec::new());
-    }
-    ensure!(!text.contains("not found"), "libraries of {} are missing: {text}", binary.display());
-    // `libc.so.6 => /lib/libc.so.6 (0x…)`, and the loader as `/lib64/ld-linux.so.2 (0x…)`
-    let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    Ok(paths.map(str::to_owned).collect())
-}
-
-fn without_debug_symbols(binary: &Path) -> Result<Vec<u8>> {
-    let stripped = tempfile::NamedTempFile::new()?;
-    let output =
-        Command::new("strip").arg("--strip-debug").arg("-o").arg(stripped.path()).arg(binary).output();
-    // What cannot be stripped, or is there no `strip`, goes as it is.
-    let source = if output.is_ok_and(|output| output.status.success()) { stripped.path() } else { binary };
-    fs::read(source).with_context(|| format!("read {}", binary.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,11 +88,19 @@ mod tests {
 
     #[test]
     fn a_program_comes_with_its_libraries_and_their_loader() {
-        let mut root = RootFiles::default();
-        root.add_program(Path::new("/bin/sh"), "sh").unwrap();
-        let names: Vec<_> = root.files().map(|(path, ..)| path.to_owned()).collect();
-        assert!(names.iter().any(|path| path == "sh"));
-        assert!(names.iter().any(|path| path.contains("libc.so")), "{names:?}");
-        assert!(names.iter().any(|path| path.contains("ld-linux")), "{names:?}");
+        let root = RootFiles::of_program(Path::new("/bin/sh")).unwrap();
+        let mode = |wanted: &str| {
+            let found = root.files().find(|(path, ..)| *path == wanted || path.contains(wanted));
+            found.map(|(_, mode, _)| mode)
+        };
+        assert_eq!(mode("sh"), Some(0o755));
+        assert_eq!(mode("libc.so"), Some(0o755));
+        assert_eq!(mode("ld-linux"), Some(0o755));
+        assert_eq!(mode("etc/passwd"), Some(0o644));
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused() {
+        RootFiles::of_program(Path::new("/nowhere")).unwrap_err();
     }
 }
