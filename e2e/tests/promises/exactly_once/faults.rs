@@ -128,10 +128,13 @@ impl Injector<'_> {
             return Ok(Fault { kind, pod, hard });
         }
         let container = if kind == Kind::Sidecar { CONTAINER } else { self.application.container() };
-        let (agent, process) = self.victim(container)?;
-        let hard = hard && self.application.holds() && self.wait_for_delivery(&agent);
-        process.kill()?;
-        Ok(Fault { kind, pod: agent.pod, hard })
+        // A process may end on its own before it is killed: that is another fault's doing, and another is chosen.
+        wait::until("a process to kill", LIMIT, || {
+            let (agent, process) = self.victim(container)?;
+            let hard = hard && self.application.holds() && self.wait_for_delivery(&agent);
+            process.kill()?;
+            Ok(Some(Fault { kind, pod: agent.pod, hard }))
+        })
     }
 
     /// An agent whose container of this name runs, and its process: a signal to that meets a delivery that was seen.
