@@ -44,6 +44,13 @@ pub(crate) fn create(bed: &Bed) -> Result<()> {
     format_disks(bed)
 }
 
+impl Bed {
+    /// Another certificate for the listeners with TLS, as `client.crt` and `client.key` are but with this file name.
+    pub fn sign_kafka_client(&self, file: &str) -> Result<()> {
+        Authority::open(self, "kafka/pki")?.sign(file, &Subject { name: USER.0, ..Subject::default() })
+    }
+}
+
 /// Formats the first broker's disk; the others' differ from it in two lines, and a format costs a JVM each.
 fn format_disks(bed: &Bed) -> Result<()> {
     let scram = |(name, password): (&str, &str)| format!("SCRAM-SHA-512=[name={name},password={password}]");

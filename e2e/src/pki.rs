@@ -32,14 +32,18 @@ impl Authority {
         let directory = bed.dir().join(directory);
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, format!("decree bed {}", bed.name()));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let params = authority(bed);
         let certificate = params.self_signed(&key)?;
         fs::write(directory.join("ca.crt"), certificate.pem())?;
         fs::write(directory.join("ca.key"), key.serialize_pem())?;
         Ok(Self { directory, issuer: Issuer::new(params, key) })
+    }
+
+    /// The authority that was made in that directory: its key, and the same words about it.
+    pub(crate) fn open(bed: &Bed, directory: &str) -> Result<Self> {
+        let directory = bed.dir().join(directory);
+        let key = fs::read_to_string(directory.join("ca.key")).context("read an authority's key")?;
+        Ok(Self { directory, issuer: Issuer::new(authority(bed), KeyPair::from_pem(&key)?) })
     }
 
     /// Signs a certificate for both ends of a connection: `<file>.crt`, `<file>.key`, and both in `<file>.pem`.
@@ -88,4 +92,12 @@ current-context: bed
         let path = self.directory.join(format!("{file}.kubeconfig"));
         fs::write(&path, config).with_context(|| format!("write {}", path.display()))
     }
+}
+
+fn authority(bed: &Bed) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, format!("decree bed {}", bed.name()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params
 }

@@ -9,6 +9,7 @@ mod promises {
     mod admission;
     mod apply;
     mod care;
+    mod credentials;
     mod exactly_once;
     mod healing;
     mod jobs;
@@ -18,6 +19,7 @@ mod promises {
     mod readiness;
     mod refusals;
     mod replicate;
+    mod rights;
     mod rollout;
     mod sidecar_crash;
     mod suspect;

@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod notes;
 pub mod plan;
 pub mod problem;
+pub mod secrets;
 pub mod status;
 pub mod tend;
 pub mod validate;
@@ -122,7 +123,7 @@ async fn round(name: &EngineName, context: &Context) -> Result<Next, Error> {
     let (mut plan, applied) = match validate::validate(&fetched.object) {
         Ok(engine) => {
             let plan = plan::plan(&engine, &fetched);
-            let mut applied = apply::apply(&engine, &plan, &fetched.pods, context).await;
+            let mut applied = apply::apply(&engine, &plan, &fetched, context).await;
             tended = tend::tend(&engine, &fetched, context).await;
             applied.problems.append(&mut tended.problems);
             (plan, applied)

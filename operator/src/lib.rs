@@ -11,12 +11,14 @@
 //!                         └─▶ health: /livez /readyz /metrics
 //! ```
 //!
-//! In order of dependency: [`crds`], [`metrics`], [`health`], [`spec`], [`topics`], [`detector`], [`render`], [`events`],
+//! In order of dependency: [`crds`], [`metrics`], [`crowd`], [`health`], [`spec`], [`credentials`], [`topics`], [`detector`], [`render`], [`events`],
 //! [`lease`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`].
 
 pub mod care;
 pub mod certs;
 pub mod crds;
+pub mod credentials;
+pub mod crowd;
 pub mod detector;
 pub mod engine;
 pub mod events;

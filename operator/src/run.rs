@@ -25,6 +25,7 @@ use crate::detector::heartbeats::Heartbeats;
 use crate::engine;
 use crate::engine::context::{Context, Stores};
 use crate::engine::notes::Notes;
+use crate::engine::secrets::Secrets;
 use crate::events::Events;
 use crate::evictor::Evictor;
 use crate::health::{self, Gate, Readiness};
@@ -138,6 +139,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         metrics: metrics.clone(),
         evictor: Evictor::new(webhook_config.certs.operator_namespace.clone()).await?,
         installed: webhook_config.sidecar(sidecar_image.clone()),
+        secrets: Secrets::default(),
         notes: Notes::default(),
         leads: leads.clone(),
         cluster: OnceCell::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use decree_wire::document::Mode;
+use decree_wire::document::{Mechanism, Mode};
 use decree_wire::position::EngineName;
 use decree_wire::settings::{ClassSettings, Dedup, Settings};
 
@@ -31,6 +31,10 @@ pub struct Engine {
 pub struct Kafka {
     /// `host:port`, at least one.
     pub servers: Vec<String>,
+    /// How the agents come in.
+    pub access: Access,
+    /// How the operator comes in, where that is another way.
+    pub admin: Option<Access>,
     /// Copies of each topic.
     pub replication: i32,
     /// The log's name.
@@ -39,6 +43,32 @@ pub struct Kafka {
     pub heartbeats: String,
     /// The user's own settings of the log.
     pub config: BTreeMap<String, String>,
+}
+
+/// Where the credentials for Kafka are: names of Secrets, nothing secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Encryption.
+    pub tls: Option<Tls>,
+    /// The mechanism, and the Secret with name and password.
+    pub sasl: Option<(Mechanism, String)>,
+}
+
+/// Where certificates are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Secret and key of the authorities that are trusted.
+    pub ca: Option<(String, String)>,
+    /// The Secret of our own certificate.
+    pub client: Option<String>,
+}
+
+impl Access {
+    /// Whether it says who comes in.
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        self.sasl.is_some() || self.tls.as_ref().is_some_and(|tls| tls.client.is_some())
+    }
 }
 
 /// An agent class.
@@ -54,6 +84,8 @@ pub struct Class {
     pub overdue_after: Duration,
     /// How commands reach the application.
     pub mode: Mode,
+    /// The Secret with the headers that deliveries get.
+    pub deliver_headers: Option<String>,
     /// The Service that leads to the class' sidecars.
     pub service: Option<Service>,
     /// Whether the application's own port is closed to everything outside of the pod.
@@ -95,6 +127,8 @@ pub(crate) fn example() -> Engine {
         uid: "engine-uid".into(),
         kafka: Kafka {
             servers: vec!["kafka-0.kafka:9092".into()],
+            access: Access::default(),
+            admin: None,
             replication: 3,
             topic: "decree.shop.policy".into(),
             heartbeats: "decree.shop.policy.heartbeats".into(),
@@ -109,6 +143,7 @@ pub(crate) fn example() -> Engine {
                 rules: vec![Rule { methods: vec!["PUT".into()], path_prefix: "/v1/".into() }],
                 reads: Reads::Local,
             },
+            deliver_headers: None,
             service: Some(Service { name: "policy".into(), port: 80 }),
             isolate: false,
             settings: ClassSettings::default(),

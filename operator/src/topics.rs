@@ -9,16 +9,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use decree_kafka::Connection;
 use decree_wire::settings::Settings;
 
 /// Where clusters are found; one a process.
 pub trait Clusters: Send + Sync + fmt::Debug {
-    /// The cluster with these bootstrap servers. MUST answer at once, with brokers away too; callers with the same
-    /// servers SHOULD share one connection.
+    /// The cluster that is reached so. MUST answer at once, with brokers away too; callers with the same connection
+    /// SHOULD share it.
     ///
     /// # Errors
-    /// If these can't be bootstrap servers.
-    fn at(&self, servers: &[String]) -> Result<Arc<dyn Topics>, Error>;
+    /// If nothing can be reached so.
+    fn at(&self, connection: &Connection) -> Result<Arc<dyn Topics>, Error>;
 }
 
 /// The topics of one cluster.
@@ -113,6 +114,14 @@ pub enum Error {
     /// The brokers know us and don't allow it.
     #[error("{0}")]
     Unauthorized(String),
+    /// The Secrets that the spec names don't give what it takes.
+    #[error("{message}")]
+    NoCredentials {
+        /// One word.
+        reason: &'static str,
+        /// What is missing.
+        message: String,
+    },
     /// No certificate or key that we are given to show.
     #[error("{0}")]
     Unusable(String),
@@ -150,8 +159,17 @@ impl Error {
             | Self::Replaced(_)
             | Self::InUse(_)
             | Self::Failed(_) => true,
-            Self::Unusable(_) | Self::Invalid(_) => false,
+            Self::NoCredentials { .. } | Self::Unusable(_) | Self::Invalid(_) => false,
         }
+    }
+
+    /// Whether other credentials would have helped.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated(_) | Self::Untrusted(_) | Self::NoCredentials { .. } | Self::Unusable(_)
+        )
     }
 
     /// One word for conditions, Events and metrics.
@@ -162,6 +180,7 @@ impl Error {
             Self::Unauthenticated(_) => "KafkaUnauthenticated",
             Self::Untrusted(_) => "UntrustedCertificate",
             Self::Unauthorized(_) => "KafkaUnauthorized",
+            Self::NoCredentials { reason, .. } => reason,
             Self::Unusable(_) => "CredentialsUnusable",
             Self::Exists(_) | Self::Missing(_) | Self::Replaced(_) => "TopicChanging",
             Self::InUse(_) => "GroupInUse",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use decree_wire::document::{Class, Document};
 use decree_wire::heartbeat::{CallsFor, Trouble};
 use decree_wire::position::EngineName;
+use http::HeaderMap;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use crate::barrier;
 use crate::config::Pod;
 use crate::config::document::Documents;
 use crate::log::Log;
+use crate::log::refusals::Refusals;
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::problem::Problem;
@@ -54,6 +56,7 @@ struct Inner {
     heartbeats: watch::Sender<Heartbeats>,
     was_ready: AtomicBool,
     given_up: CancellationToken,
+    refusals: Refusals,
 }
 
 /// How publishing heartbeats goes.
@@ -80,6 +83,7 @@ impl Agent {
             heartbeats: watch::Sender::default(),
             was_ready: AtomicBool::new(false),
             given_up: CancellationToken::new(),
+            refusals: Refusals::default(),
         }))
     }
 
@@ -153,6 +157,13 @@ impl Agent {
         self.0.documents.clone()
     }
 
+    /// What every delivery to the application of this class gets.
+    #[must_use]
+    pub fn deliver_headers(&self, class: &str) -> HeaderMap {
+        let headers = &self.0.documents.borrow().credentials;
+        headers.deliver_headers.get(class).cloned().unwrap_or_default()
+    }
+
     /// This agent's class in the newest good document, or why there is none.
     ///
     /// # Errors
@@ -208,7 +219,15 @@ impl Agent {
     /// All that a person should know; empty when all is well.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
-        self.with_facts(readiness::troubles)
+        let mut troubles = self.with_facts(readiness::troubles);
+        troubles.extend(self.0.refusals.troubles());
+        troubles
+    }
+
+    /// What the brokers refuse.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     /// Where the shutdown is.

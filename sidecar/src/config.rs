@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use decree_wire::pod::{env, path, port};
 use decree_wire::probe::{Liveness, Restart};
 
+pub mod credentials;
 pub mod document;
 
 /// What this process is told at its start and never changes.

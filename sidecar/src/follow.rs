@@ -57,10 +57,10 @@ pub async fn run(
     let Some((document, class)) = found else { return Ok(()) };
     tracing::info!(engine = %document.engine, class = class.name, topic = document.kafka.topic, "following the engine");
 
-    let (log, topic) = brokers::connect(agent.pod(), &document)?;
+    let Some((log, topic, connected)) = brokers::first(&agent, &stop).await else { return Ok(()) };
     let log = Arc::new(Switch::new(Arc::new(log)));
     publisher.send_replace(Some(Arc::new(topic)));
-    let app = Arc::new(HttpApp::new(app_settings(&class)));
+    let app = Arc::new(HttpApp::new(app_settings(&agent, &class)));
     let ports = Ports { log: log.clone(), app: app.clone(), life: Arc::new(System::new(class.port)) };
     let (expected, expecting) = watch::channel(document.kafka.topic_id.clone().map(Incarnation));
     let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
@@ -68,8 +68,8 @@ pub async fn run(
     // They end together: with the replica stopped, nothing passes a barrier any more. A replica that failed ends all
     // at once, and the process with it: an agent that stands still must not look well.
     let replica = async { Box::pin(replica.run(stop.clone())).await.map_err(Error::from) };
-    let live = keep(agent.documents(), &agent, (&app, app_settings(&class)), &expected, stop.clone());
-    let connection = brokers::keep(&agent, &document, &log, &publisher, stop.clone());
+    let live = keep(agent.documents(), &agent, (&app, app_settings(&agent, &class)), &expected, stop.clone());
+    let connection = brokers::keep(&agent, connected, &log, &publisher, stop.clone());
     let beside = async {
         tokio::join!(barriers.run(stop.clone()), live, connection);
         Ok(())
@@ -158,7 +158,7 @@ async fn keep(
         });
         if let Ok(class) = agent.class() {
             let Settings { port, target, .. } = opened.clone();
-            app.configure(Settings { port, target, ..app_settings(&class) });
+            app.configure(Settings { port, target, ..app_settings(agent, &class) });
         }
         tokio::select! {
             biased;
@@ -186,7 +186,7 @@ fn replica_config(
     }
 }
 
-fn app_settings(class: &Class) -> Settings {
+fn app_settings(agent: &Agent, class: &Class) -> Settings {
     let target = match &class.mode {
         Mode::Apply { path } => Target::Apply { path: path.clone() },
         Mode::Replicate { .. } => Target::Replicate,
@@ -196,5 +196,6 @@ fn app_settings(class: &Class) -> Settings {
         target,
         health_path: class.health_path.clone(),
         overdue_after: Duration::from_millis(class.overdue_after_ms),
+        deliver_headers: agent.deliver_headers(&class.name),
     }
 }

@@ -90,7 +90,9 @@ impl Proxy {
         target_fits(parts.uri.path_and_query().map_or(0, |target| target.as_str().len()))?;
         headers_fit(&parts.headers)?;
         let taken = self.intake.read(&parts.headers, body).await?;
-        let command = capture::capture(&parts, taken.bytes.clone())?;
+        let class = self.agent.class().map(|class| class.name).unwrap_or_default();
+        let delivered = self.agent.deliver_headers(&class);
+        let command = capture::capture(&parts, taken.bytes.clone(), &delivered)?;
         let answer = engine.proposer.propose(command, Wait::Applied(DEFAULT_WAIT)).await?;
         self.intake.hold(respond(answer))
     }

@@ -57,6 +57,7 @@ impl Server {
             target,
             health_path: health_path.map(str::to_owned),
             overdue_after: Duration::from_secs(30),
+            deliver_headers: http::HeaderMap::new(),
         })
     }
 
@@ -111,6 +112,30 @@ async fn a_command_is_posted_and_its_answer_is_the_outcome() {
 }
 
 #[tokio::test]
+async fn deliveries_get_the_engines_headers_and_the_health_check_does_not() {
+    let mut server = Server::start(OK, true).await;
+    let app = server.app(Target::Apply { path: "/decisions".into() }, Some("/health"));
+    let settings = |token| Settings {
+        port: server.port,
+        target: Target::Apply { path: "/decisions".into() },
+        health_path: Some("/health".into()),
+        overdue_after: Duration::from_secs(30),
+        deliver_headers: [(http::header::AUTHORIZATION, http::HeaderValue::from_static(token))]
+            .into_iter()
+            .collect(),
+    };
+    for token in ["Bearer one", "Bearer two"] {
+        app.configure(settings(token));
+        app.connect().await.unwrap();
+        deliver(&app, &command()).await.unwrap();
+        let checked = server.requests.recv().await.unwrap();
+        assert!(checked.starts_with("GET /health") && !checked.contains("authorization"), "{checked}");
+        let delivered = server.requests.recv().await.unwrap();
+        assert!(delivered.contains(&format!("authorization: {token}\r\n")), "{delivered}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_is_replayed_as_it_was_without_what_was_the_connections() {
     let mut server = Server::start(OK, false).await;
     let app = server.app(Target::Replicate, None);
@@ -157,8 +182,13 @@ async fn closed_before_the_first_byte_is_not_connected() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let target = Target::Apply { path: "/".into() };
-    let app =
-        HttpApp::new(Settings { port, target, health_path: None, overdue_after: Duration::from_secs(1) });
+    let app = HttpApp::new(Settings {
+        port,
+        target,
+        health_path: None,
+        overdue_after: Duration::from_secs(1),
+        deliver_headers: http::HeaderMap::new(),
+    });
     assert!(matches!(deliver(&app, &command()).await, Err(End::NotConnected(_))), "nothing was connected");
     app.connect().await.unwrap();
     drop(listener.accept().await.unwrap());
@@ -183,8 +213,13 @@ async fn delivery_waits_behind_health() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let target = Target::Apply { path: "/".into() };
-    let app =
-        HttpApp::new(Settings { port, target, health_path: None, overdue_after: Duration::from_secs(1) });
+    let app = HttpApp::new(Settings {
+        port,
+        target,
+        health_path: None,
+        overdue_after: Duration::from_secs(1),
+        deliver_headers: http::HeaderMap::new(),
+    });
     assert_eq!(app.healthy().await, Ok(()), "its port accepts");
     drop(listener);
     assert!(matches!(app.connect().await, Err(Unwell::Unreachable { .. })));

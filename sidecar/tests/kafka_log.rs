@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use decree_kafka::{Admin, Connection, Everywhere, Header, NewRecord, NewTopic, Producer, ProducerSettings};
 use decree_sidecar::log::kafka::{KafkaLog, Settings};
+use decree_sidecar::log::refusals::Refusals;
 use decree_sidecar::log::suite::{self, Factory};
 use decree_sidecar::log::{Log, NewEntry, Reader};
 use decree_wire::command::Command;
@@ -51,7 +52,8 @@ impl Topics {
 
     fn log(&self, topic: &str) -> KafkaLog {
         let (connection, topic) = (self.connection.clone(), topic.to_owned());
-        KafkaLog::new(Settings { connection, group: topic.clone(), topic }).unwrap()
+        let refusals = Refusals::default();
+        KafkaLog::new(Settings { connection, group: topic.clone(), topic, refusals }).unwrap()
     }
 
     async fn clean(self) {

@@ -14,6 +14,7 @@ use decree_kafka::{Admin, Connection, Everywhere, NewTopic};
 use decree_sidecar::app::http::{HttpApp, Settings as AppSettings, Target};
 use decree_sidecar::life::system::System;
 use decree_sidecar::log::kafka::{KafkaLog, Settings as LogSettings};
+use decree_sidecar::log::refusals::Refusals;
 use decree_sidecar::log::{Log, NewEntry};
 use decree_sidecar::replica::{Config, Handle, Progress, Replica, Resolution};
 use decree_wire::command::Command;
@@ -76,7 +77,8 @@ impl Agent {
             expected: expected.subscribe(),
         };
         let target = Target::Apply { path: "/apply".into() };
-        let app = AppSettings { port, target, health_path: None, overdue_after: LIMIT };
+        let deliver_headers = http::HeaderMap::new();
+        let app = AppSettings { port, target, health_path: None, overdue_after: LIMIT, deliver_headers };
         let (app, life) = (Arc::new(HttpApp::new(app)), Arc::new(System::new(port)));
         let (replica, handle) = Replica::open(config, log.clone(), app, life).unwrap();
         let stop = CancellationToken::new();
@@ -114,7 +116,8 @@ async fn a_command_goes_its_whole_way() {
     let everywhere = Everywhere::open(&connection, LIMIT).unwrap();
     let topic = format!("sidecar-replica-{}", Uuid::new_v4());
     let expected = watch::Sender::new(Some(make(&admin, &everywhere, &topic).await));
-    let log = LogSettings { connection, topic: topic.clone(), group: topic.clone() };
+    let refusals = Refusals::default();
+    let log = LogSettings { connection, topic: topic.clone(), group: topic.clone(), refusals };
     let log = Arc::new(KafkaLog::new(log).unwrap());
     let engine = EngineName { namespace: "n".into(), name: "e".into() };
     let dedup = Dedup::default();

@@ -7,6 +7,8 @@ use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kafka::SecretName;
+
 /// Agents that run the same application.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +53,15 @@ pub struct App {
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')")
         .message("app.overdueAfter must be a duration from 1s to 24h, as 30s"))]
     pub overdue_after: Duration,
+    /// So many failed attempts at one command, over all lives of the application, and the agent halts there until a
+    /// person decides. A change holds from its place in the log on.
+    #[serde(default = "default_max_attempts")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_attempts: i32,
+    /// Headers that every delivery gets, such as a token that the application wants: credentials never travel in the
+    /// log. Whoever reaches the sidecar's port 7072 can then write with them; `replicate.isolate` closes the other way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver_headers: Option<DeliverHeaders>,
     /// Volumes of the pod whose content does not matter (caches, `/tmp`): the application may find there what an earlier
     /// life of it left. Any other that it can write to counts as its state: one that outlives the pod is refused at
     /// admission, and for one that outlives the container (emptyDir) the whole pod is evicted where otherwise the container
@@ -64,8 +75,19 @@ pub struct App {
     pub scratch: Vec<String>,
 }
 
+fn default_max_attempts() -> i32 {
+    8
+}
+
 fn default_overdue_after() -> Duration {
     time::Duration::from_secs(30).into()
+}
+
+/// Headers that every delivery gets.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliverHeaders {
+    /// A Secret whose keys are the headers' names.
+    pub secret: SecretName,
 }
 
 /// A request that an application answers with 2xx or 3xx when it is well.
@@ -110,6 +132,10 @@ pub struct Rule {
     #[x_kube(validation = Rule::new("self.startsWith('/') && !self.contains('?') && !self.contains('#')")
         .message("pathPrefix must begin with / and is a path without a query, as /v1/"))]
     pub path_prefix: String,
+    /// To get such a request twice does the application no harm: where nobody can say whether it acted on one, it gets
+    /// it again, and is not restarted and rebuilt for it. A change holds from its place in the log on.
+    #[serde(default)]
+    pub idempotent: bool,
 }
 
 /// How reads are answered.
@@ -145,6 +171,10 @@ pub struct Apply {
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("self.startsWith('/')").message("apply.path must begin with /"))]
     pub path: String,
+    /// To get a command twice does the application no harm: where nobody can say whether it acted on one, it gets it
+    /// again, and is not restarted and rebuilt for it. A change holds from its place in the log on.
+    #[serde(default)]
+    pub idempotent: bool,
 }
 
 /// What of an outcome the digest covers.

@@ -41,6 +41,78 @@ pub struct Kafka {
     pub topic_id: Option<String>,
     /// Where heartbeats go.
     pub heartbeats: String,
+    /// How brokers are known, and we to them; none where the listener has no TLS.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tls: Option<Tls>,
+    /// A name and its password; none where the listener wants none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sasl: Option<Sasl>,
+}
+
+/// Names of files beside the document: what is secret is not in it, so that it can be shown.
+pub mod file {
+    /// The authorities that vouch for the brokers.
+    pub const CA: &str = "kafka-ca.crt";
+    /// The agents' certificate.
+    pub const CLIENT_CERTIFICATE: &str = "kafka-client.crt";
+    /// Its key.
+    pub const CLIENT_KEY: &str = "kafka-client.key";
+    /// The agents' name.
+    pub const USERNAME: &str = "kafka-username";
+    /// Its password.
+    pub const PASSWORD: &str = "kafka-password";
+
+    /// The headers that a class' deliveries get: a JSON object.
+    #[must_use]
+    pub fn deliver_headers(class: &str) -> String {
+        format!("deliver-headers-{class}.json")
+    }
+}
+
+/// Files with certificates, as PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// The authorities that vouch for the brokers; none: those of the system.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ca: Option<String>,
+    /// The agents' own, for mutual TLS.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<ClientCertificate>,
+}
+
+/// Files with a certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// With those between it and its authority.
+    pub certificate: String,
+    /// Not encrypted.
+    pub key: String,
+}
+
+/// Files with a name and its password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sasl {
+    /// How it is shown that the password is known.
+    pub mechanism: Mechanism,
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+/// How it is shown that a password is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mechanism {
+    /// By sending it: over TLS only.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// A challenge.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// A longer one.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
 }
 
 /// What the agents of one class need to know.
@@ -58,6 +130,9 @@ pub struct Class {
     pub overdue_after_ms: u64,
     /// How commands reach the application.
     pub mode: Mode,
+    /// The file with the headers that each delivery gets; none: no further ones.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deliver_headers: Option<String>,
 }
 
 /// How commands reach the application.
@@ -130,6 +205,17 @@ impl Document {
         }
     }
 
+    /// Every file beside the document that it names.
+    pub fn files(&self) -> impl Iterator<Item = &String> {
+        let Kafka { tls, sasl, .. } = &self.kafka;
+        let client = tls.iter().filter_map(|tls| tls.client.as_ref());
+        let tls = tls.iter().filter_map(|tls| tls.ca.as_ref());
+        let sasl = sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]);
+        let headers = self.classes.iter().filter_map(|class| class.deliver_headers.as_ref());
+        let client = client.flat_map(|client| [&client.certificate, &client.key]);
+        tls.chain(client).chain(sasl).chain(headers)
+    }
+
     /// Whether `settings`, found in a log, are of this engine on this cluster.
     #[must_use]
     pub fn owns(&self, settings: &Settings) -> bool {
@@ -152,6 +238,7 @@ impl Document {
         check(!self.classes.is_empty(), "classes is empty");
         check(self.heartbeat_ms > 0, "heartbeatMs is 0");
         check(self.classes.iter().all(|c| c.port != 0), "a class has port 0");
+        check(self.files().all(|file| !file.contains('/')), "a file that it names is not beside it");
         faults
     }
 }

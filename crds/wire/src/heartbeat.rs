@@ -52,6 +52,46 @@ pub struct Heartbeat {
     pub build: String,
 }
 
+/// A record larger than this is no heartbeat.
+const MAX_BYTES: usize = 64 << 10;
+/// So many troubles are taken of one agent.
+const MAX_TROUBLES: usize = 16;
+/// So long may a reason be: it becomes the reason of Events and conditions.
+const MAX_REASON: usize = 64;
+/// So many characters of a message are taken: an engine's status has room for those of all agents.
+const MAX_MESSAGE: usize = 1000;
+
+impl Heartbeat {
+    /// Reads a record's value, whoever wrote it. What is taken of it fits into an engine's status, or a record by a
+    /// stranger could keep the status from being written.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        if bytes.len() > MAX_BYTES {
+            return Err(serde::de::Error::custom(format!("{} bytes, of {MAX_BYTES} at most", bytes.len())));
+        }
+        let mut heartbeat: Self = serde_json::from_slice(bytes)?;
+        heartbeat.troubles.truncate(MAX_TROUBLES);
+        heartbeat.troubles.iter_mut().for_each(Trouble::fit);
+        Ok(heartbeat)
+    }
+}
+
+impl Trouble {
+    fn fit(&mut self) {
+        let word = (1..=MAX_REASON).contains(&self.reason.len())
+            && self.reason.starts_with(|c: char| c.is_ascii_alphabetic())
+            && self.reason.chars().all(|c| c.is_ascii_alphanumeric());
+        if !word {
+            self.reason = "Unknown".into();
+        }
+        if let Some((end, _)) = self.message.char_indices().nth(MAX_MESSAGE) {
+            self.message.truncate(end);
+        }
+    }
+}
+
 /// What an agent whose application's state is not known needs before it can be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CallsFor {
@@ -109,4 +149,55 @@ pub struct Trouble {
     pub reason: String,
     /// What is wrong, which field to look at, and what to do.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat(troubles: Vec<Trouble>) -> Heartbeat {
+        Heartbeat {
+            level: 1,
+            pod: "opa-0".into(),
+            uid: "u".into(),
+            class: "opa".into(),
+            sequence: 1,
+            incarnation: None,
+            position: None,
+            head: None,
+            lag: None,
+            lag_ms: None,
+            digest: None,
+            version: 1,
+            state: State::Waiting,
+            ready: false,
+            troubles,
+            calls_for: None,
+            rebuild: None,
+            build: String::new(),
+        }
+    }
+
+    fn read(troubles: Vec<Trouble>) -> Result<Heartbeat, serde_json::Error> {
+        Heartbeat::read(&serde_json::to_vec(&heartbeat(troubles)).unwrap())
+    }
+
+    #[test]
+    fn what_is_heard_of_a_stranger_fits_into_a_status() {
+        let trouble =
+            |reason: &str, message: &str| Trouble { reason: reason.into(), message: message.into() };
+        let own = vec![trouble("LogUnreachable", "why")];
+        assert_eq!(read(own.clone()).unwrap(), heartbeat(own));
+        let long = "é".repeat(1001);
+        for reason in ["", "a b", "1a", &long, "a\n"] {
+            let read = read(vec![trouble(reason, &long)]).unwrap();
+            assert_eq!(
+                (read.troubles[0].reason.as_str(), read.troubles[0].message.chars().count()),
+                ("Unknown", 1000)
+            );
+        }
+        assert_eq!(read(vec![trouble("A", ""); 100]).unwrap().troubles.len(), 16);
+        assert!(read(vec![trouble("A", &"x".repeat(70_000))]).is_err());
+        assert!(Heartbeat::read(b"null").is_err() && Heartbeat::read(b"\xff").is_err());
+    }
 }

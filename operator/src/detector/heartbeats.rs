@@ -1,4 +1,4 @@
-//! Feeds the detectors: reads every engine's heartbeats topic, with one Kafka client a set of bootstrap servers.
+//! Feeds the detectors: reads every engine's heartbeats topic, with one Kafka client for the same brokers and credentials.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::CLIENT;
+
 use super::suspect::{Detector, Expected, Summary, View};
 
-const CLIENT: &str = "decree-operator";
 /// How much of a topic is fetched ahead: heartbeats are small, and only the newest matter.
 const QUEUE_KBYTES: u32 = 64;
 /// How often silence is looked for, and the list of topics compared.
@@ -21,12 +22,16 @@ const TICK: Duration = Duration::from_millis(500);
 /// After a client could not be made.
 const RETRY: Duration = Duration::from_secs(5);
 const BATCH: usize = 512;
+/// A topic that may not be read is tried again this much later.
+const REFUSED_AGAIN: Duration = Duration::from_secs(10);
+/// And counts as such for so long after it was said.
+const DEAF_FOR: Duration = Duration::from_secs(30);
 
 /// What to follow for one engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Followed {
-    /// Of the cluster.
-    pub servers: Vec<String>,
+    /// The way to the brokers.
+    pub connection: Connection,
     /// The heartbeats topic.
     pub topic: String,
     /// How often agents speak.
@@ -48,9 +53,9 @@ struct Engine {
     detector: Detector,
     /// What was told last.
     told: Summary,
+    /// Since when the topic can't be read, and why.
+    deaf: Option<(Instant, String)>,
 }
-
-type Servers = Vec<String>;
 
 impl Heartbeats {
     /// Engines of which something changed that a person should see at once are sent to the receiver.
@@ -67,6 +72,7 @@ impl Heartbeats {
             followed: followed.clone(),
             detector: Detector::new(followed.interval, followed.misses),
             told: Summary::default(),
+            deaf: None,
         });
         if engine.followed != followed {
             engine.detector.configure(followed.interval, followed.misses);
@@ -90,10 +96,18 @@ impl Heartbeats {
         view
     }
 
+    /// Why the engine's heartbeats can't be read; none where they can, or that is not known.
+    #[must_use]
+    pub fn deaf(&self, name: &EngineName, now: Instant) -> Option<String> {
+        let engines = self.engines();
+        let (since, why) = engines.get(name)?.deaf.as_ref()?;
+        (now.saturating_duration_since(*since) < DEAF_FOR).then(|| why.clone())
+    }
+
     /// Listens until `stop`; owns a task a cluster.
     pub async fn run(&self, stop: CancellationToken) {
         let mut clusters = JoinSet::new();
-        let mut running = BTreeSet::<Servers>::new();
+        let mut running = BTreeSet::<Connection>::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -131,25 +145,35 @@ impl Heartbeats {
         }
     }
 
-    fn clusters(&self) -> BTreeSet<Servers> {
-        self.engines().values().map(|engine| engine.followed.servers.clone()).collect()
+    fn clusters(&self) -> BTreeSet<Connection> {
+        self.engines().values().map(|engine| engine.followed.connection.clone()).collect()
     }
 
     /// Which engines' agents speak in which topic. Two engines may name one by mistake.
-    fn topics(&self, servers: &Servers) -> BTreeMap<String, Vec<EngineName>> {
+    fn topics(&self, cluster: &Connection) -> BTreeMap<String, Vec<EngineName>> {
         let mut topics = BTreeMap::<_, Vec<_>>::new();
         for (name, engine) in self.engines().iter() {
-            if engine.followed.servers == *servers {
+            if engine.followed.connection == *cluster {
                 topics.entry(engine.followed.topic.clone()).or_default().push(name.clone());
             }
         }
         topics
     }
 
+    fn cannot_hear(&self, names: &[EngineName], why: &str, now: Instant) {
+        let mut engines = self.engines();
+        for name in names {
+            if let Some(engine) = engines.get_mut(name) {
+                engine.deaf = Some((now, why.to_owned()));
+            }
+        }
+    }
+
     fn hear(&self, names: &[EngineName], heartbeat: &Heartbeat, now: Instant) {
         let mut engines = self.engines();
         for name in names {
             if let Some(engine) = engines.get_mut(name) {
+                engine.deaf = None;
                 engine.detector.hear(heartbeat.clone(), now);
             }
         }
@@ -161,21 +185,28 @@ impl Heartbeats {
 }
 
 /// Reads one cluster's topics until no engine is there any more.
-async fn listen(heartbeats: Heartbeats, servers: Servers, stop: CancellationToken) -> Servers {
-    let connection = Connection::plain(servers.iter().cloned(), CLIENT);
+async fn listen(heartbeats: Heartbeats, connection: Connection, stop: CancellationToken) -> Connection {
     let reader = match MultiReader::open(&connection, CLIENT, QUEUE_KBYTES) {
         Ok(reader) => reader,
         Err(error) => {
             tracing::warn!(%error, "can't listen for heartbeats");
             pause(RETRY, &stop).await;
-            return servers;
+            return connection;
         }
     };
     let mut reading = BTreeSet::new();
+    let mut refused = BTreeSet::new();
+    let mut again = Instant::now();
     while !stop.is_cancelled() {
-        let topics = heartbeats.topics(&servers);
+        let topics = heartbeats.topics(&connection);
         if topics.is_empty() {
             break;
+        }
+        // librdkafka says once that a topic may not be read: begun anew it says so again, or reads.
+        if !refused.is_empty() && again.elapsed() >= REFUSED_AGAIN {
+            again = Instant::now();
+            reading.retain(|topic| !refused.contains(topic));
+            refused.clear();
         }
         follow(&reader, &mut reading, &topics).await;
         let heard = tokio::select! {
@@ -184,14 +215,18 @@ async fn listen(heartbeats: Heartbeats, servers: Servers, stop: CancellationToke
             heard = reader.next(BATCH, TICK) => heard,
         };
         match heard {
-            Ok(heard) => heard.into_iter().for_each(|heard| take(&heartbeats, &topics, heard)),
+            Ok(heard) => {
+                for heard in heard {
+                    refused.extend(take(&heartbeats, &topics, heard));
+                }
+            }
             Err(error) => {
                 tracing::debug!(%error, "nobody can be heard");
                 pause(TICK, &stop).await;
             }
         }
     }
-    servers
+    connection
 }
 
 async fn follow(
@@ -211,7 +246,8 @@ async fn follow(
     }
 }
 
-fn take(heartbeats: &Heartbeats, topics: &BTreeMap<String, Vec<EngineName>>, heard: Heard) {
+/// Takes what was heard; gives the topic that may not be read.
+fn take(heartbeats: &Heartbeats, topics: &BTreeMap<String, Vec<EngineName>>, heard: Heard) -> Option<String> {
     match heard {
         Heard::Record { topic, record } => {
             let names = topics.get(&topic).map(Vec::as_slice).unwrap_or_default();
@@ -220,8 +256,16 @@ fn take(heartbeats: &Heartbeats, topics: &BTreeMap<String, Vec<EngineName>>, hea
                 Err(error) => tracing::debug!(topic, %error, "a record that is no heartbeat"),
             }
         }
-        Heard::Failed { topic, error } => tracing::debug!(topic, %error, "a heartbeats topic can't be read"),
+        Heard::Failed { topic, error } => {
+            tracing::debug!(topic, %error, "a heartbeats topic can't be read");
+            if matches!(error, decree_kafka::Error::Unauthorized { .. }) {
+                let names = topics.get(&topic).map(Vec::as_slice).unwrap_or_default();
+                heartbeats.cannot_hear(names, &error.to_string(), Instant::now());
+                return Some(topic);
+            }
+        }
     }
+    None
 }
 
 async fn pause(time: Duration, stop: &CancellationToken) {
@@ -251,17 +295,16 @@ mod tests {
     #[ignore = "needs Kafka: DECREE_KAFKA=host:port"]
     async fn agents_are_heard_and_one_that_falls_silent_is_told() {
         let servers = std::env::var("DECREE_KAFKA").unwrap();
-        let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
         let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         let topic = format!("operator-heartbeats-{run}");
-        let connection = Connection::plain(servers.clone(), "test");
+        let connection = Connection::plain(servers.split(','), "test");
         let admin = Admin::open(&connection, Duration::from_secs(5)).unwrap();
         let new = NewTopic { partitions: 1, replication: 1, config: BTreeMap::new() };
         admin.create_topic(&topic, &new).await.unwrap();
 
         let (heartbeats, mut changed) = Heartbeats::new();
         let interval = Duration::from_millis(200);
-        let followed = Followed { servers, topic: topic.clone(), interval, misses: 3 };
+        let followed = Followed { connection: connection.clone(), topic: topic.clone(), interval, misses: 3 };
         heartbeats.follow(&name(), followed, vec![expected("a"), expected("b")], Instant::now());
         let stop = CancellationToken::new();
         let running = tokio::spawn({

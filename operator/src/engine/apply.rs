@@ -1,10 +1,10 @@
 //! Step 4: carries out the plan, each action by itself, and says what came of it. Also writes the status.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decree_crds::engine::status::{DecisionEngineStatus, TopicStatus};
 use decree_crds::{DecisionEngine, labels};
+use decree_kafka::Connection;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::context::Context;
+use super::fetch::Fetched;
 use super::plan::{Action, Plan, agents};
 use super::problem::Problem;
 use crate::detector::suspect::Expected;
@@ -38,9 +39,9 @@ pub struct Applied {
 }
 
 /// Carries out the plan. An action that fails hinders only those that need the same thing.
-pub async fn apply(engine: &Engine, plan: &Plan, pods: &[Arc<Pod>], context: &Context) -> Applied {
+pub async fn apply(engine: &Engine, plan: &Plan, fetched: &Fetched, context: &Context) -> Applied {
     if let Some(followed) = &plan.follow {
-        let expected = agents(pods).map(|pod| expected(engine, pod)).collect();
+        let expected = agents(&fetched.pods).map(|pod| expected(engine, pod)).collect();
         context.heartbeats.follow(&engine.name, followed.clone(), expected, Instant::now());
     }
     let mut applied = Applied::default();
@@ -56,7 +57,9 @@ pub async fn apply(engine: &Engine, plan: &Plan, pods: &[Arc<Pod>], context: &Co
             Action::DeleteService { name, uid } => {
                 written(&mut applied, delete::<Service>(&engine.name, name, uid, context).await);
             }
-            action if kafka.is_ok() => kafka = topic(engine, action, context, &mut applied).await,
+            action if kafka.is_ok() => {
+                kafka = topic(engine, plan.connection.as_ref(), action, context, &mut applied).await;
+            }
             _ => {} // Kafka failed a moment ago
         }
     }
@@ -77,11 +80,13 @@ fn written(applied: &mut Applied, result: Result<(), String>) {
 
 async fn topic(
     engine: &Engine,
+    connection: Option<&Connection>,
     action: &Action,
     context: &Context,
     applied: &mut Applied,
 ) -> Result<(), topics::Error> {
-    let cluster = context.clusters.at(&engine.kafka.servers)?;
+    let Some(connection) = connection else { return Ok(()) }; // then nothing was found, and nothing planned
+    let cluster = context.clusters.at(connection)?;
     let log = &engine.kafka.topic;
     // A reverted setting is looked at with the next resync: a broker that spells a value in its own way would otherwise
     // be asked for ever.

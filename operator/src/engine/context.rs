@@ -14,6 +14,7 @@ use kube::runtime::reflector::{Lookup, Store};
 use tokio::sync::OnceCell;
 
 use super::notes::Notes;
+use super::secrets::Secrets;
 use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
 use crate::evictor::Evictor;
@@ -45,6 +46,8 @@ pub struct Context {
     pub installed: Sidecar,
     /// Whether this operator is the one that acts.
     pub leads: Leads,
+    /// The Secrets that engines name.
+    pub secrets: Secrets,
     /// What is remembered of each engine.
     pub notes: Notes,
     /// The uid of the `kube-system` namespace, once it is known.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decree_crds::{DecisionEngine, labels};
+use decree_kafka::Connection;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::notes::{Answer, Found, Notes, Turn};
+use crate::credentials::{self, Credentials};
 use crate::detector::suspect::View;
 use crate::render;
 use crate::topics::{self, Clusters, Scan, Topics};
@@ -34,10 +36,14 @@ pub struct Fetched {
     pub secret: Option<Secret>,
     /// Services that Decree made for it, and those that have a name that it wants.
     pub services: Vec<Arc<Service>>,
+    /// What the Secrets give that it names.
+    pub credentials: Credentials,
     /// Its topics; none where Kafka has not been asked yet, because what needs no Kafka comes first.
     pub topics: Option<Answer>,
     /// What is heard of its agents.
     pub view: View,
+    /// Why nothing can be heard.
+    pub deaf: Option<String>,
 }
 
 /// Why an engine could not be looked at.
@@ -75,13 +81,26 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let services = services(name, &object, context).await.map_err(|error| api("the Services", error))?;
     let now = Instant::now();
     let of = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
-    let topics = match context.notes.first_sight(name, &of) {
-        true => None,
-        false => Some(topics(name, &object, &context.notes, context.clusters.as_ref(), now).await),
+    let first = context.notes.first_sight(name, &of);
+    let anew = first || context.notes.refused(name);
+    let secrets =
+        context.secrets.of(&context.client, &name.namespace, credentials::names(&object.spec), anew);
+    let secrets = secrets.await.map_err(|error| api("a Secret that the spec names", error))?;
+    let credentials = credentials::of(&object.spec, &secrets);
+    let topics = match (first, &credentials.operator) {
+        (true, _) => None,
+        (false, Err(problem)) => Some(Err(topics::Error::NoCredentials {
+            reason: problem.reason,
+            message: problem.message.clone(),
+        })),
+        (false, Ok(connection)) => {
+            Some(topics(name, &object, connection, &context.notes, context.clusters.as_ref(), now).await)
+        }
     };
     let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
     let view = context.heartbeats.view(name, Instant::now());
-    Ok(Some(Fetched { object, cluster, pods, secret, services, topics, view }))
+    let deaf = context.heartbeats.deaf(name, Instant::now());
+    Ok(Some(Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf }))
 }
 
 async fn cluster(context: &Context) -> Result<String, kube::Error> {
@@ -124,10 +143,12 @@ async fn services(
 async fn topics(
     name: &EngineName,
     object: &DecisionEngine,
+    connection: &Connection,
     notes: &Notes,
     clusters: &dyn Clusters,
     now: Instant,
 ) -> Answer {
+    notes.connects(name, connection);
     if let Some(answer) = notes.fresh(name, now) {
         return answer;
     }
@@ -135,7 +156,7 @@ async fn topics(
         Turn::Ask(turn) => turn,
         Turn::Later(answer) => return answer,
     };
-    let (cluster, answer) = match clusters.at(&object.spec.kafka.bootstrap_servers) {
+    let (cluster, answer) = match clusters.at(connection) {
         Err(error) => (None, Err(error)),
         Ok(cluster) => {
             let looked = tokio::time::timeout(KAFKA_LIMIT, look(name, object, notes, cluster.as_ref())).await;
@@ -224,8 +245,8 @@ mod tests {
     struct HangingButOne;
 
     impl Clusters for HangingButOne {
-        fn at(&self, servers: &[String]) -> Result<Arc<dyn Topics>, Error> {
-            match servers {
+        fn at(&self, connection: &Connection) -> Result<Arc<dyn Topics>, Error> {
+            match connection.bootstrap_servers.as_slice() {
                 [server] if server == "good:1" => Ok(Arc::new(MemoryTopics::default())),
                 _ => Ok(Arc::new(Hanging)),
             }
@@ -252,7 +273,8 @@ mod tests {
         }
         engines.push(engine("good", "good:1"));
         let asked = engines.iter().map(async |(name, object)| {
-            (name, topics(name, object, &notes, &clusters, Instant::now()).await)
+            let connection = Connection::plain(object.spec.kafka.bootstrap_servers.clone(), "test");
+            (name, topics(name, object, &connection, &notes, &clusters, Instant::now()).await)
         });
         let start = tokio::time::Instant::now();
         let mut answers = futures::stream::iter(asked).buffer_unordered(WORKERS);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use decree_kafka::Connection;
 use decree_wire::position::EngineName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -61,6 +62,7 @@ pub struct Notes {
 struct Engine {
     /// Uid and generation: the next ones are looked at anew.
     of: (String, i64),
+    connection: Option<Connection>,
     cluster: Option<Arc<dyn Topics>>,
     answer: Option<Answer>,
     next: Option<Instant>,
@@ -104,6 +106,23 @@ impl Notes {
         // The cluster stays open until the next question, in case that it is the same one.
         *engine = Engine { of: of.clone(), cluster: engine.cluster.take(), ..Engine::default() };
         true
+    }
+
+    /// How the engine's brokers are reached; another way than before has no answer yet.
+    pub fn connects(&self, name: &EngineName, connection: &Connection) {
+        if let Some(engine) = self.engines().get_mut(name)
+            && engine.connection.as_ref() != Some(connection)
+        {
+            engine.connection = Some(connection.clone());
+            (engine.next, engine.failures) = (None, 0);
+        }
+    }
+
+    /// Whether Kafka took our credentials for wrong, so that they should be looked at again.
+    pub fn refused(&self, name: &EngineName) -> bool {
+        let engines = self.engines();
+        let answer = engines.get(name).and_then(|engine| engine.answer.as_ref());
+        matches!(answer, Some(Err(error)) if error.refuses())
     }
 
     /// What Kafka said, if it need not be asked again yet.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decree_crds::engine::status::TopicStatus;
+use decree_kafka::Connection;
+use decree_wire::document::Document;
 use decree_wire::settings::Settings;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::ResourceExt;
@@ -15,6 +17,7 @@ use super::fetch::Fetched;
 use super::notes::Found;
 use super::problem::{Alert, Problem};
 use crate::care::outdated;
+use crate::credentials::Data;
 use crate::detector::heartbeats::Followed;
 use crate::render;
 use crate::spec::Engine;
@@ -57,6 +60,8 @@ pub struct Plan {
     pub topic: Option<TopicStatus>,
     /// Which heartbeats to listen to.
     pub follow: Option<Followed>,
+    /// The operator's way to the brokers.
+    pub connection: Option<Connection>,
     /// Kafka has not been asked, or has not said enough.
     pub waiting: Option<&'static str>,
 }
@@ -65,19 +70,22 @@ pub struct Plan {
 #[must_use]
 pub fn plan(engine: &Engine, fetched: &Fetched) -> Plan {
     let remembered = fetched.object.status.as_ref().and_then(|status| status.topic.clone());
-    let mut plan = Plan { topic: remembered, ..Plan::default() };
+    let connection = fetched.credentials.operator.as_ref().ok().cloned();
+    let mut plan = Plan { topic: remembered, connection, ..Plan::default() };
     let mut kafka = Vec::new();
     match &fetched.topics {
         None => plan.waiting = Some("Kafka is being asked for the topics"),
         Some(Err(error)) => plan.problems.push(Problem::kafka(error, &engine.kafka.servers)),
         Some(Ok(found)) => topics(engine, &fetched.cluster, found, &mut plan, &mut kafka),
     }
+    credentials(engine, fetched, &mut plan);
     secret(engine, fetched, &mut plan);
     services(engine, fetched, &mut plan);
     plan.actions.append(&mut kafka);
     let heard_before = matches!(&fetched.topics, Some(Ok(Found { heartbeats: Some(_), .. })));
-    plan.follow = (plan.topic.is_some() || heard_before).then(|| Followed {
-        servers: engine.kafka.servers.clone(),
+    let connection = plan.connection.clone().filter(|_| plan.topic.is_some() || heard_before);
+    plan.follow = connection.map(|connection| Followed {
+        connection,
         topic: engine.kafka.heartbeats.clone(),
         interval: engine.heartbeat,
         misses: engine.suspect_after,
@@ -163,12 +171,34 @@ fn replication_drift(engine: &Engine, log: &Topic) -> Option<Alert> {
     })
 }
 
+/// What is wrong with the agents' credentials; the operator's own were told with what Kafka answered.
+fn credentials(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
+    let told =
+        |plan: &Plan, problem: &Problem| plan.problems.iter().any(|each| each.message == problem.message);
+    for problem in &fetched.credentials.problems {
+        if !told(plan, problem) {
+            plan.problems.push(problem.clone());
+        }
+    }
+    if engine.kafka.admin.is_none() && engine.kafka.access.has_name() {
+        plan.alerts.push(Alert {
+            reason: "AdminCredentialsShared",
+            message: "spec.kafka.admin is not set, so the operator makes topics with the agents' credentials, and every \
+                      pod of the engine could delete them; give the operator credentials of its own there"
+                .into(),
+        });
+    }
+    if let Some(why) = &fetched.deaf {
+        plan.alerts.push(Alert { reason: "HeartbeatsUnheard", message: why.clone() });
+    }
+}
+
 fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
     let id = plan.topic.as_ref().map(|topic| topic.id.as_str());
     let written = fetched.secret.as_ref().and_then(render::secret::level);
     let level = outdated::level(&fetched.view, &fetched.pods, written);
     let document = render::document::document(engine, &fetched.cluster, id, level);
-    let desired = match render::secret::secret(engine, &document) {
+    let desired = match render::secret::secret(engine, &document, &files(&document, fetched)) {
         Ok(desired) => desired,
         Err(error) => {
             plan.problems
@@ -183,6 +213,16 @@ fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
         Some(existing) if render::is_as(&desired, existing) => {}
         Some(_) | None => plan.actions.push(Action::ApplySecret(Box::new(desired))),
     }
+}
+
+/// What lies beside the document: what cannot be had now stays as it was.
+fn files(document: &Document, fetched: &Fetched) -> Data {
+    let written = fetched.secret.as_ref().and_then(|secret| secret.data.as_ref());
+    let file = |name: &String| {
+        let kept = || written?.get(name).map(|bytes| bytes.0.clone());
+        Some((name.clone(), fetched.credentials.files.get(name).cloned().or_else(kept)?))
+    };
+    document.files().filter_map(file).collect()
 }
 
 fn services(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
@@ -240,7 +280,9 @@ mod tests {
         });
         let object: DecisionEngine = serde_json::from_value(object).unwrap();
         let (pods, services, view) = (vec![], vec![], View::default());
-        Fetched { object, cluster: "cluster".into(), pods, secret: None, services, topics, view }
+        let credentials = crate::credentials::of(&object.spec, &[].into());
+        let (secret, cluster, deaf) = (None, "cluster".into(), None);
+        Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf }
     }
 
     fn provisioned() -> Found {

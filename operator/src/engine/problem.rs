@@ -55,6 +55,15 @@ impl Problem {
                      they run, that the names are right and that no NetworkPolicy is in the way"
                 )
             }
+            topics::Error::Unauthenticated(why) => {
+                format!("{why}; correct the Secrets that spec.kafka names, or what the brokers know of them")
+            }
+            topics::Error::Untrusted(why) => {
+                format!("{why}; name the authority that signed them in spec.kafka.tls.caSecret")
+            }
+            topics::Error::Unauthorized(why) => {
+                format!("{why}; allow it to the operator's principal, see the README's table of rights")
+            }
             error => error.to_string(),
         };
         let cure = if error.retryable() { Cure::Time } else { Cure::Person };

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use decree_crds::engine::agents::{Agent, Digest, Reads};
 use decree_crds::{DecisionEngine, labels};
-use decree_wire::document::{Mode, Reads as WireReads, Rule};
+use decree_wire::document::{Mechanism, Mode, Reads as WireReads, Rule};
 use decree_wire::pod::port;
 use decree_wire::position::EngineName;
-use decree_wire::settings::{ClassSettings, DigestOf};
+use decree_wire::settings::{ClassSettings, DigestOf, IdempotentRule};
 
 use super::problem::Problem;
+use crate::credentials;
 use crate::spec::{Class, Engine, Kafka, Service};
 
 /// What Kafka takes for a topic's name.
@@ -84,7 +85,16 @@ fn kafka(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faul
         "spec.kafka.topic.config[min.insync.replicas] must be from 1 to replicationFactor, or nothing could be written",
     );
     let (servers, config) = (kafka.bootstrap_servers.clone(), kafka.topic.config.clone());
-    Kafka { servers, replication, topic, heartbeats, config }
+    let (access, admin) = credentials::accesses(kafka);
+    for (access, field) in [(Some(&access), "spec.kafka"), (admin.as_ref(), "spec.kafka.admin")] {
+        let open = access
+            .is_some_and(|access| access.tls.is_none() && matches!(access.sasl, Some((Mechanism::Plain, _))));
+        faults.unless(
+            !open,
+            format!("{field}.sasl.mechanism PLAIN sends the password itself; set {field}.tls too"),
+        );
+    }
+    Kafka { servers, access, admin, replication, topic, heartbeats, config }
 }
 
 fn class(agent: &Agent, faults: &mut Faults) -> Option<Class> {
@@ -132,10 +142,31 @@ fn class(agent: &Agent, faults: &mut Faults) -> Option<Class> {
         health_path: app.health.as_ref().map(|health| health.path.clone()),
         overdue_after: app.overdue_after.into(),
         mode,
+        deliver_headers: app.deliver_headers.as_ref().map(|headers| headers.secret.name.clone()),
         service,
         isolate: agent.replicate.as_ref().is_some_and(|replicate| replicate.isolate),
-        settings: ClassSettings { digest: digest(agent.digest), ..ClassSettings::default() },
+        settings: settings(agent),
     })
+}
+
+/// What every replica of the class has to do alike.
+fn settings(agent: &Agent) -> ClassSettings {
+    let rules = agent.replicate.as_ref().map_or(&[][..], |replicate| &replicate.rules);
+    let idempotent_rules = rules.iter().map(|rule| IdempotentRule {
+        methods: rule.methods.clone(),
+        path_prefix: rule.path_prefix.clone(),
+        idempotent: rule.idempotent,
+    });
+    ClassSettings {
+        digest: digest(agent.digest),
+        max_attempts: u32::try_from(agent.app.max_attempts).unwrap_or(1),
+        idempotent: agent.apply.as_ref().is_some_and(|apply| apply.idempotent),
+        idempotent_rules: if rules.iter().any(|rule| rule.idempotent) {
+            idempotent_rules.collect()
+        } else {
+            Vec::new()
+        },
+    }
 }
 
 fn digest(digest: Digest) -> DigestOf {

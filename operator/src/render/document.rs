@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use decree_wire::document::{Class, Document, Kafka};
+use decree_wire::document::{Class, ClientCertificate, Document, Kafka, Sasl, Tls, file};
 
 use crate::spec::{self, Engine};
 
@@ -19,21 +19,45 @@ pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>, level: u
             topic: kafka.topic.clone(),
             topic_id: topic_id.map(str::to_owned),
             heartbeats: kafka.heartbeats.clone(),
+            tls: kafka.access.tls.as_ref().map(tls),
+            sasl: kafka.access.sasl.as_ref().map(|(mechanism, _)| Sasl {
+                mechanism: *mechanism,
+                username: file::USERNAME.into(),
+                password: file::PASSWORD.into(),
+            }),
         },
         classes: classes.iter().map(class).collect(),
         heartbeat_ms: milliseconds(*heartbeat),
     }
 }
 
+fn tls(tls: &spec::Tls) -> Tls {
+    let client = tls.client.as_ref().map(|_| ClientCertificate {
+        certificate: file::CLIENT_CERTIFICATE.into(),
+        key: file::CLIENT_KEY.into(),
+    });
+    Tls { ca: tls.ca.as_ref().map(|_| file::CA.into()), client }
+}
+
 fn class(class: &spec::Class) -> Class {
-    let spec::Class { name, port, health_path, overdue_after, mode, service: _, isolate: _, settings: _ } =
-        class;
+    let spec::Class {
+        name,
+        port,
+        health_path,
+        overdue_after,
+        mode,
+        deliver_headers,
+        service: _,
+        isolate: _,
+        settings: _,
+    } = class;
     Class {
         name: name.clone(),
         port: *port,
         health_path: health_path.clone(),
         overdue_after_ms: milliseconds(*overdue_after),
         mode: mode.clone(),
+        deliver_headers: deliver_headers.as_ref().map(|_| file::deliver_headers(name)),
     }
 }
 

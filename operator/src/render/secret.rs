@@ -6,17 +6,19 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::metadata;
+use crate::credentials::Data;
 use crate::spec::Engine;
 
-/// The Secret; the same bytes for the same document, so that applying it twice changes nothing.
+/// The Secret, with the files that the document names; the same bytes for the same document, so that applying it twice changes nothing.
 ///
 /// # Errors
 /// If the document has no JSON form.
-pub fn secret(engine: &Engine, document: &Document) -> Result<Secret, serde_json::Error> {
-    let bytes = serde_json::to_vec(document)?;
+pub fn secret(engine: &Engine, document: &Document, files: &Data) -> Result<Secret, serde_json::Error> {
+    let document = (FILE.to_owned(), ByteString(serde_json::to_vec(document)?));
+    let files = files.iter().map(|(name, bytes)| (name.clone(), ByteString(bytes.clone())));
     Ok(Secret {
         metadata: metadata(engine, &labels::document_secret(&engine.name.name)),
-        data: Some([(FILE.to_owned(), ByteString(bytes))].into()),
+        data: Some(files.chain([document]).collect()),
         type_: Some("decree.dev/document".into()),
         ..Secret::default()
     })
@@ -39,7 +41,7 @@ mod tests {
     fn a_sidecar_can_read_it_before_and_after_the_topic_is_there() {
         for id in [None, Some("abc")] {
             let written = document(&example(), "cluster", id, 1);
-            let secret = secret(&example(), &written).unwrap();
+            let secret = secret(&example(), &written, &Data::new()).unwrap();
             assert_eq!(secret.metadata.name.as_deref(), Some("decree-policy"));
             assert_eq!(level(&secret), Some(1));
             let read = Document::read(&secret.data.unwrap()[FILE].0).unwrap();

@@ -6,6 +6,9 @@ use crate::spec::Kafka;
 use crate::topics::NewTopic;
 
 const HOUR: &str = "3600000";
+/// The broker takes off what a client compressed, and `max.message.bytes` bounds what readers get: a megabyte of gzip may
+/// be a gigabyte in the memory of every agent.
+const PLAIN: (&str, &str) = ("compression.type", "uncompressed");
 
 /// The log: nothing in it may be dropped, lost or reordered.
 #[must_use]
@@ -13,6 +16,7 @@ pub fn log(kafka: &Kafka) -> NewTopic {
     let mut config = entries([
         // Records that are written with fewer copies than this can be lost with one broker.
         ("min.insync.replicas", if kafka.replication == 1 { "1" } else { "2" }),
+        PLAIN,
     ]);
     config.extend(kafka.config.clone());
     config.extend(entries([
@@ -28,7 +32,7 @@ pub fn log(kafka: &Kafka) -> NewTopic {
 /// Heartbeats: old ones are of no use.
 #[must_use]
 pub fn heartbeats(kafka: &Kafka) -> NewTopic {
-    let config = entries([("cleanup.policy", "delete"), ("retention.ms", HOUR), ("segment.ms", HOUR)]);
+    let config = entries([("cleanup.policy", "delete"), ("retention.ms", HOUR), ("segment.ms", HOUR), PLAIN]);
     NewTopic { replication: kafka.replication, config }
 }
 
@@ -60,6 +64,7 @@ mod tests {
         assert_eq!(config["min.insync.replicas"], "3");
         assert_eq!(config["retention.ms"], "-1");
         assert_eq!(config["x"], "y");
+        assert_eq!(config["compression.type"], "uncompressed");
         let alone = Kafka { replication: 1, config: BTreeMap::new(), ..kafka };
         assert_eq!(log(&alone).config["min.insync.replicas"], "1");
     }

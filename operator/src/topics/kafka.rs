@@ -1,4 +1,4 @@
-//! Topics on Kafka: one admin client for all engines with the same bootstrap servers.
+//! Topics on Kafka: one admin client for all engines with the same brokers and credentials.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,10 +15,10 @@ use decree_wire::record::{self, Record};
 use decree_wire::settings::Settings;
 use tokio::time::Instant;
 
+use crate::credentials::CLIENT;
+
 use super::{Clusters, Error, NewTopic, Scan, Topic, Topics};
 
-/// What brokers log, and the group of readers that never commit.
-const CLIENT: &str = "decree-operator";
 /// A request to the brokers ends within this.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// After this a cluster that did not answer is asked again; until then everybody gets the same answer at once, so that
@@ -37,19 +37,19 @@ const SCAN_RECORDS: usize = 500;
 /// Every cluster that an engine names.
 #[derive(Debug, Default)]
 pub struct KafkaClusters {
-    open: Mutex<HashMap<Vec<String>, Weak<KafkaTopics>>>,
+    open: Mutex<HashMap<Connection, Weak<KafkaTopics>>>,
 }
 
 impl Clusters for KafkaClusters {
-    fn at(&self, servers: &[String]) -> Result<Arc<dyn Topics>, Error> {
-        let mut key = servers.to_vec();
-        key.sort_unstable();
+    fn at(&self, connection: &Connection) -> Result<Arc<dyn Topics>, Error> {
+        let mut key = connection.clone();
+        key.bootstrap_servers.sort_unstable();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(topics) = open.get(&key).and_then(Weak::upgrade) {
             return Ok(topics);
         }
         open.retain(|_, topics| topics.strong_count() > 0);
-        let topics = Arc::new(KafkaTopics::open(servers)?);
+        let topics = Arc::new(KafkaTopics::open(connection.clone())?);
         open.insert(key, Arc::downgrade(&topics));
         Ok(topics)
     }
@@ -70,8 +70,7 @@ impl KafkaTopics {
     ///
     /// # Errors
     /// If these can't be bootstrap servers.
-    pub fn open(servers: &[String]) -> Result<Self, Error> {
-        let connection = Connection::plain(servers.iter().cloned(), CLIENT);
+    pub fn open(connection: Connection) -> Result<Self, Error> {
         let admin = Admin::open(&connection, REQUEST_LIMIT)?;
         Ok(Self { connection, admin, unreachable: Mutex::default(), groups: tokio::sync::Mutex::default() })
     }
@@ -276,8 +275,7 @@ mod tests {
     #[tokio::test]
     async fn a_cluster_that_is_away_is_an_answer_and_remembered_for_a_moment() {
         let clusters = KafkaClusters::default();
-        let servers = ["127.0.0.1:1".to_owned()];
-        let topics = clusters.at(&servers).unwrap();
+        let topics = clusters.at(&Connection::plain(["127.0.0.1:1"], CLIENT)).unwrap();
         let error = topics.brokers().await.unwrap_err();
         assert_eq!(error.reason(), "KafkaUnreachable");
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
@@ -290,8 +288,7 @@ mod tests {
     #[ignore = "needs Kafka: DECREE_KAFKA=host:port"]
     async fn passes_the_suite() {
         let servers = std::env::var("DECREE_KAFKA").unwrap();
-        let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
-        let topics = KafkaTopics::open(&servers).unwrap();
+        let topics = KafkaTopics::open(Connection::plain(servers.split(','), CLIENT)).unwrap();
         let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         suite::all(&topics, &format!("operator-suite-{run}")).await;
         for name in suite::names(&format!("operator-suite-{run}")) {

@@ -1,7 +1,7 @@
 //! The shared handle for questions and changes: one client for everything that uses the same brokers and credentials.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -18,6 +18,8 @@ use crate::native::{self, Event, Refusal};
 
 /// Watermarks and the like are blocking calls of librdkafka: at most so many threads wait in them at once.
 const BLOCKING: usize = 4;
+/// With brokers away librdkafka logs each attempt, in a queue without bounds.
+const HEAR: Duration = Duration::from_secs(10);
 
 /// Asks and changes what brokers hold. Cheap to clone; clones share one client.
 #[derive(Clone)]
@@ -44,14 +46,16 @@ impl Admin {
         let client = client::admin(connection)?
             .create_with_context(Context::default())
             .map_err(|error| client::refused(connection, &error))?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                client: Some(client),
-                brokers: connection.brokers(),
-                limit,
-                blocking: Semaphore::new(BLOCKING),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            client: Some(client),
+            brokers: connection.brokers(),
+            limit,
+            blocking: Semaphore::new(BLOCKING),
+        });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(keep_hearing(Arc::downgrade(&inner)));
+        }
+        Ok(Self { inner })
     }
 
     /// How many brokers the cluster has.
@@ -144,6 +148,15 @@ impl Admin {
         let answer = tokio::task::spawn_blocking(move || call(admin.client())).await;
         let answer = answer.unwrap_or(Err(KafkaError::Canceled));
         self.answered_by_rdkafka(&attempt, answer)
+    }
+}
+
+/// Takes the logs of a client that nobody asks anything; ends with it.
+async fn keep_hearing(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(HEAR).await;
+        let Some(inner) = inner.upgrade() else { return };
+        Admin { inner }.hear();
     }
 }
 

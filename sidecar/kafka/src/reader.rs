@@ -78,6 +78,7 @@ pub struct Reader {
     lost: Option<Lost>,
     /// An error that came after records, for the next call.
     untold: Option<Error>,
+    committed: Option<Result<(), Refusal>>,
 }
 
 /// librdkafka connects again by itself, but tells neither that nor the end a second time. So the brokers are asked.
@@ -123,6 +124,7 @@ impl Reader {
             stopped: None,
             lost: None,
             untold: None,
+            committed: None,
         };
         reader.assign(from)?;
         Ok(reader)
@@ -208,6 +210,21 @@ impl Reader {
         })
     }
 
+    /// What became of the last commit that was answered, once.
+    pub fn committed(&mut self) -> Option<Result<()>> {
+        let answer = self.committed.take()?;
+        let group = self.config.get("group.id").unwrap_or_default();
+        let what = format!("commit a position of topic {} to group {group}", self.topic);
+        let attempt = self.consumer.attempt(what, &self.topic, WATERMARKS_LIMIT);
+        Some(answer.map_err(|refusal| {
+            let attempt = match refusal.code {
+                Code::TopicAuthorizationFailed => attempt,
+                _ => attempt.needs("READ", &format!("group {group}")),
+            };
+            attempt.error(refusal.code, refusal.detail)
+        }))
+    }
+
     /// The position that is read next.
     pub fn position(&self) -> i64 {
         self.next
@@ -255,7 +272,8 @@ impl Reader {
                     None => (),
                 },
                 Event::Log { message, .. } => self.notice_id(&message),
-                Event::Record { .. } | Event::End { .. } | Event::Committed(_) | Event::Other => (),
+                Event::Committed(answer) => self.committed = Some(answer),
+                Event::Record { .. } | Event::End { .. } | Event::Other => (),
             }
         }
         Ok(records)

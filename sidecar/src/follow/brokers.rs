@@ -1,4 +1,4 @@
-//! The connection to the brokers that the document names, exchanged when it names others.
+//! The connection to the brokers that the document names, exchanged when it names others or other credentials.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,56 +9,94 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
-use crate::config::Pod;
+use crate::config::document::State;
 use crate::heartbeat::Publish;
 use crate::heartbeat::kafka::Topic;
 use crate::log::kafka::{KafkaLog, Settings};
+use crate::log::refusals::{Refusals, Way};
 use crate::log::switch::Switch;
 use crate::log::{self, Log};
 
-/// How often new brokers are asked again that don't answer.
+/// How often a connection that can't be had is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Opens the log, and the topic of heartbeats over the same producer. Succeeds with brokers away.
-pub(super) fn connect(pod: &Pod, document: &Document) -> Result<(KafkaLog, Topic), log::Error> {
-    let name = format!("decree.{}.{}.{}", document.engine.namespace, document.engine.name, pod.name);
+fn connect(
+    connection: Connection,
+    document: &Document,
+    refusals: &Refusals,
+) -> Result<(KafkaLog, Topic), log::Error> {
+    let group = connection.client_id.clone();
     let log = KafkaLog::new(Settings {
-        connection: Connection::plain(document.kafka.bootstrap_servers.clone(), name.clone()),
+        connection,
         topic: document.kafka.topic.clone(),
-        group: name,
+        group,
+        refusals: refusals.clone(),
     })?;
-    let topic = Topic::new(log.producer(), document.kafka.heartbeats.clone());
+    let topic = Topic::new(log.producer(), document.kafka.heartbeats.clone(), refusals.clone());
     Ok((log, topic))
 }
 
-/// Goes over to other brokers when the document names them, until `stop`.
+/// The way to the brokers that the documents now name.
+fn wanted(agent: &Agent, state: &State) -> Option<(Arc<Document>, Connection)> {
+    let document = state.current.clone()?;
+    let name = format!("decree.{}.{}.{}", document.engine.namespace, document.engine.name, agent.pod().name);
+    let connection = state.credentials.connection(&document, name);
+    Some((document, connection))
+}
+
+/// The first connection that can be had: what a document names may be unusable (a certificate that is none), and that
+/// is mended by another document, not by another process. None where nobody waits for it any more.
+pub(super) async fn first(agent: &Agent, stop: &CancellationToken) -> Option<(KafkaLog, Topic, Connection)> {
+    let mut documents = agent.documents();
+    loop {
+        let state = documents.borrow_and_update().clone();
+        if let Some((document, connection)) = wanted(agent, &state) {
+            let connected = connect(connection.clone(), &document, agent.refusals());
+            agent.refusals().note(Way::Connect, connected.as_ref().err().map(ToString::to_string));
+            match connected {
+                Ok((log, topic)) => return Some((log, topic, connection)),
+                Err(why) => tracing::warn!(%why, "can't connect to the brokers"),
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            changed = documents.changed() => changed.ok()?,
+        }
+    }
+}
+
+/// Goes over to other brokers or credentials when the document names them, until `stop`.
 pub(super) async fn keep(
     agent: &Agent,
-    opened: &Document,
+    mut current: Connection,
     switch: &Switch,
     publisher: &watch::Sender<Option<Arc<dyn Publish>>>,
     stop: CancellationToken,
 ) {
     let mut documents = agent.documents();
-    let mut current = opened.kafka.bootstrap_servers.clone();
     loop {
-        let document = documents.borrow_and_update().current.clone();
-        let others = document.filter(|document| document.kafka.bootstrap_servers != current);
+        let state = documents.borrow_and_update().clone();
+        let others = wanted(agent, &state).filter(|(_, connection)| *connection != current);
         let waiting = others.is_some();
-        if let Some(document) = others {
+        if let Some((document, connection)) = others {
             let exchanged = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                exchanged = exchange(agent.pod(), &document, switch, publisher) => exchanged,
+                exchanged = exchange(agent, connection.clone(), &document, switch, publisher) => exchanged,
             };
+            agent.refusals().note(Way::Connect, exchanged.as_ref().err().map(ToString::to_string));
             match exchanged {
                 Ok(()) => {
-                    current.clone_from(&document.kafka.bootstrap_servers);
-                    tracing::info!(brokers = current.join(","), "went over to other brokers");
+                    tracing::info!(brokers = connection.brokers(), "went over to another connection");
+                    current = connection;
                     continue;
                 }
-                Err(why) => tracing::warn!(%why, "stayed with the brokers of before"),
+                Err(why) => tracing::warn!(%why, "stayed with the connection of before"),
             }
+        } else {
+            agent.refusals().note(Way::Connect, None);
         }
         tokio::select! {
             biased;
@@ -69,14 +107,16 @@ pub(super) async fn keep(
     }
 }
 
-/// Where the topic's id is known, the new brokers must show it first: the same name on another cluster is another log.
+/// Where the topic's id is known, the new brokers must show it first: the same name on another cluster is another log,
+/// and what the brokers refuse is no better than what is there.
 async fn exchange(
-    pod: &Pod,
+    agent: &Agent,
+    connection: Connection,
     document: &Document,
     switch: &Switch,
     publisher: &watch::Sender<Option<Arc<dyn Publish>>>,
 ) -> Result<(), log::Error> {
-    let (log, topic) = connect(pod, document)?;
+    let (log, topic) = connect(connection, document, agent.refusals())?;
     if let Some(expected) = &document.kafka.topic_id {
         let found = log.incarnation().await?;
         if found.0 != *expected {

@@ -6,19 +6,21 @@ use decree_kafka::{NewRecord, Producer};
 use decree_wire::heartbeat::Heartbeat;
 
 use super::Publish;
+use crate::log::refusals::{Refusals, Way};
 
 /// Publishes to one topic.
 #[derive(Debug)]
 pub struct Topic {
     producer: Producer,
     name: String,
+    refusals: Refusals,
 }
 
 impl Topic {
     /// The topic of that name.
     #[must_use]
-    pub fn new(producer: Producer, name: String) -> Self {
-        Self { producer, name }
+    pub fn new(producer: Producer, name: String, refusals: Refusals) -> Self {
+        Self { producer, name, refusals }
     }
 }
 
@@ -31,6 +33,11 @@ impl Publish for Topic {
             value: Some(value.into()),
             ..NewRecord::default()
         };
-        self.producer.send(&self.name, &record).await.map(drop).map_err(|error| error.to_string())
+        let sent = self.producer.send(&self.name, &record).await;
+        let refused = matches!(sent, Err(decree_kafka::Error::Unauthorized { .. }));
+        if refused || sent.is_ok() {
+            self.refusals.note(Way::Heartbeat, sent.as_ref().err().map(ToString::to_string));
+        }
+        sent.map(drop).map_err(|error| error.to_string())
     }
 }

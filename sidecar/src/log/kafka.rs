@@ -9,6 +9,7 @@ use decree_wire::entry::Entry;
 use decree_wire::position::{Incarnation, Position};
 use decree_wire::record;
 
+use super::refusals::{Refusals, Way};
 use super::{Batch, Error, Log, Mark, NewEntry, Reader, Stored};
 
 mod convert;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub topic: String,
     /// Where positions are committed to, for people to see: `decree.<namespace>.<engine>.<pod>`.
     pub group: String,
+    /// Where is noted what the brokers refuse.
+    pub refusals: Refusals,
 }
 
 /// The log on a Kafka topic.
@@ -78,7 +81,13 @@ impl KafkaLog {
 impl Log for KafkaLog {
     async fn append(&self, entry: &NewEntry) -> Result<Position, Error> {
         let record = convert::to_kafka(entry.record()?);
-        let sent = self.producer.send(&self.settings.topic, &record).await.map_err(fault::error)?;
+        let sent = self.producer.send(&self.settings.topic, &record).await;
+        // Of an append that was not refused but failed, nobody knows whether it would have been.
+        match &sent {
+            Ok(_) => self.settings.refusals.note(Way::Append, None),
+            Err(error) => fault::refused(error, |why| self.settings.refusals.note(Way::Append, Some(why))),
+        }
+        let sent = sent.map_err(fault::error)?;
         convert::position(sent.offset)
     }
 
@@ -87,10 +96,10 @@ impl Log for KafkaLog {
             Some(id) => id,
             None => self.id().await?,
         };
-        let Settings { connection, topic, group } = &self.settings;
+        let Settings { connection, topic, group, refusals } = &self.settings;
         let settings = ReaderSettings::new(topic, convert::offset(from)?, group).of_incarnation(id);
         let reader = decree_kafka::Reader::open(connection, settings).map_err(fault::error)?;
-        Ok(Box::new(KafkaReader { reader }))
+        Ok(Box::new(KafkaReader { reader, refusals: refusals.clone() }))
     }
 
     async fn earliest(&self) -> Result<Position, Error> {
@@ -117,6 +126,7 @@ impl Log for KafkaLog {
 #[derive(Debug)]
 struct KafkaReader {
     reader: decree_kafka::Reader,
+    refusals: Refusals,
 }
 
 #[async_trait]
@@ -129,6 +139,11 @@ impl Reader for KafkaReader {
     }
 
     async fn commit(&mut self, next: Position) -> Result<(), Error> {
+        match self.reader.committed() {
+            Some(Ok(())) => self.refusals.note(Way::Commit, None),
+            Some(Err(error)) => fault::refused(&error, |why| self.refusals.note(Way::Commit, Some(why))),
+            None => {}
+        }
         self.reader.commit(convert::offset(next)?).map_err(fault::error)
     }
 }

@@ -20,7 +20,7 @@ const FIELDS: [&str; 5] = [CONTENT_TYPE, TRACEPARENT, TRACESTATE, "ce-id", "ce-s
 ///
 /// # Errors
 /// If what names the command can't be read; the client's fault in each case.
-pub(super) fn capture(parts: &Parts, body: Bytes) -> Result<Command, proposal::Error> {
+pub(super) fn capture(parts: &Parts, body: Bytes, delivered: &HeaderMap) -> Result<Command, proposal::Error> {
     let Command { id, source, content_type, .. } = named(&parts.headers)?;
     let plain = |header: &str| parts.headers.get(header).map(HeaderValue::to_str);
     Ok(Command {
@@ -32,7 +32,7 @@ pub(super) fn capture(parts: &Parts, body: Bytes) -> Result<Command, proposal::E
         request: Some(Request {
             method: parts.method.as_str().to_owned(),
             target: target(parts),
-            headers: kept(parts),
+            headers: kept(parts, delivered),
         }),
         payload: body,
         ..Command::default()
@@ -55,12 +55,14 @@ fn target(parts: &Parts) -> String {
     if target.starts_with('/') { target.to_owned() } else { format!("/{target}") }
 }
 
-fn kept(parts: &Parts) -> Vec<(String, Bytes)> {
+/// `delivered`: what each delivery gets from the engine is a credential, whatever it is called.
+fn kept(parts: &Parts, delivered: &HeaderMap) -> Vec<(String, Bytes)> {
     let reserved = format!("{HTTP_PREFIX}{}", name::RESERVED);
     let travels = |header: &str| {
         !is_hop_by_hop(&parts.headers, header)
             && !STAYS_OUT.contains(&header)
             && !FIELDS.contains(&header)
+            && !delivered.contains_key(header)
             && !header.starts_with(header::RESERVED)
             && !header.starts_with(&reserved)
     };
@@ -81,7 +83,11 @@ mod tests {
         for (header, value) in headers {
             request = request.header(*header, *value);
         }
-        capture(&request.body(()).unwrap().into_parts().0, Bytes::from_static(b"5"))
+        let delivered = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-token"),
+            HeaderValue::from_static("secret"),
+        )]);
+        capture(&request.body(()).unwrap().into_parts().0, Bytes::from_static(b"5"), &delivered)
     }
 
     fn names(command: &Command) -> Vec<&str> {
@@ -114,6 +120,7 @@ mod tests {
             ("authorization", "Bearer x"),
             ("proxy-authorization", "x"),
             ("cookie", "x"),
+            ("x-token", "the engine adds one at delivery"),
             ("accept-encoding", "gzip"),
             ("content-length", "1"),
             ("expect", "100-continue"),

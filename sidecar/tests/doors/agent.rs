@@ -62,7 +62,8 @@ fn engine() -> EngineName {
 }
 
 fn document(mode: Mode, port: u16) -> Document {
-    let class = Class { name: "a".into(), port, health_path: None, overdue_after_ms: 30_000, mode };
+    let (name, deliver_headers) = ("a".into(), None);
+    let class = Class { name, port, health_path: None, overdue_after_ms: 30_000, mode, deliver_headers };
     Document {
         level: 1,
         engine: engine(),
@@ -72,6 +73,8 @@ fn document(mode: Mode, port: u16) -> Document {
             topic: "t".into(),
             topic_id: Some("memory-1".into()),
             heartbeats: "h".into(),
+            tls: None,
+            sasl: None,
         },
         classes: vec![class],
         heartbeat_ms: 1000,

@@ -205,7 +205,11 @@ fn provision(brokers: &str, topic: &str) -> String {
         let admin = Admin::open(&connection, Duration::from_secs(10)).unwrap();
         let everywhere = Everywhere::open(&connection, Duration::from_secs(30)).unwrap();
         for name in [topic.to_owned(), format!("{topic}.heartbeats")] {
-            let config = [("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "20971520")];
+            let config = [
+                ("message.timestamp.type", "LogAppendTime"),
+                ("max.message.bytes", "20971520"),
+                ("compression.type", "uncompressed"),
+            ];
             let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
             admin.create_topic(&name, &NewTopic { partitions: 1, replication: 1, config }).await.unwrap();
             everywhere.known(&name).await.unwrap();
@@ -226,6 +230,8 @@ fn document(brokers: &str, topic: &str, topic_id: String, port: u16) -> Document
             topic: topic.into(),
             topic_id: Some(topic_id),
             heartbeats: format!("{topic}.heartbeats"),
+            tls: None,
+            sasl: None,
         },
         classes: vec![Class {
             name: "a".into(),
@@ -233,6 +239,7 @@ fn document(brokers: &str, topic: &str, topic_id: String, port: u16) -> Document
             health_path: None,
             overdue_after_ms: 30_000,
             mode: Mode::Apply { path: "/".into() },
+            deliver_headers: None,
         }],
         heartbeat_ms: 200,
     }

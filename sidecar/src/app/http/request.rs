@@ -30,6 +30,9 @@ pub(super) fn of(delivery: &Delivery<'_>, settings: &Settings) -> Option<Request
         headers.remove(header); // a plain client of the log may have put anything there
     }
     headers.remove(EXPECT); // the body follows at once
+    for (name, value) in &settings.deliver_headers {
+        headers.insert(name, value.clone()); // also where the command has one of that name
+    }
     let mut request = Request::new(Full::new(command.payload.clone()));
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(target.parse::<PathAndQuery>().ok()?);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+
 /// Where and how deliveries go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -13,6 +15,8 @@ pub struct Settings {
     pub health_path: Option<String>,
     /// No answer for so long, and the agent is reported overdue.
     pub overdue_after: Duration,
+    /// What every delivery gets, and nothing else that is sent there.
+    pub deliver_headers: HeaderMap,
 }
 
 /// What a delivery requests.

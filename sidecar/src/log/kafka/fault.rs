@@ -22,9 +22,17 @@ pub(super) fn error(error: Kafka) -> Error {
         Kafka::TopicMissing { .. } => Error::Missing(text),
         // A cut log is found out for certain when the last entry is read again.
         Kafka::TopicReplaced { .. } | Kafka::Truncated { .. } => Error::Replaced(text),
-        Kafka::TopicExists { .. } | Kafka::GroupInUse { .. } | Kafka::Unusable { .. } | Kafka::Invalid { .. } => {
-            Error::Invalid(text)
-        },
+        Kafka::TopicExists { .. }
+        | Kafka::GroupInUse { .. }
+        | Kafka::Unusable { .. }
+        | Kafka::Invalid { .. } => Error::Invalid(text),
+    }
+}
+
+/// Hands on what brokers refuse, which only a person can change.
+pub(super) fn refused(error: &Kafka, tell: impl FnOnce(String)) {
+    if matches!(error, Kafka::Unauthorized { .. } | Kafka::Unauthenticated { .. } | Kafka::Untrusted { .. }) {
+        tell(error.to_string());
     }
 }
 

@@ -1,0 +1,119 @@
+//! The rights that the README lists are enough, and each that is missing is named: by the engine, or by its agents.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use decree_e2e::kafka::SASL;
+use decree_e2e::namespace::Namespace;
+use decree_e2e::{Bed, manifests};
+use serde_json::json;
+
+use super::credentials::{
+    command, lives, propose, says, secret, servers, set_password, troubled, untroubled,
+};
+
+const ENGINE: &str = "ledger";
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn each_missing_right_is_named() -> Result<()> {
+    Bed::of_test()?.in_namespace("rights", |namespace| {
+        let user = |role: &str| format!("{}-{role}", namespace.name());
+        for role in ["agents", "operator"] {
+            set_password(namespace, &user(role), "secret")?;
+            secret(namespace, role, &[("username", &user(role)), ("password", "secret")])?;
+        }
+        let log = format!("decree.{}.{ENGINE}", namespace.name());
+        let heartbeats = format!("{log}.heartbeats");
+        let (topic, beats) = (["--topic", log.as_str()], ["--topic", heartbeats.as_str()]);
+        let groups = format!("{log}.");
+        let group = ["--group", groups.as_str(), "--resource-pattern-type", "prefixed"];
+        // The bed allows what no list speaks of; from here on lists speak of all of it.
+        for resource in [&topic[..], &beats, &group] {
+            change(namespace, "--add", "somebody", &["DELETE"], resource)?;
+        }
+        let agents = |change_: &str, rights: &[&str], of: &[&str]| {
+            change(namespace, change_, &user("agents"), rights, of)
+        };
+        let operator =
+            |rights: &[&str], of: &[&str]| change(namespace, "--add", &user("operator"), rights, of);
+        agents("--add", &["READ", "WRITE"], &topic)?;
+        agents("--add", &["WRITE"], &beats)?;
+        agents("--add", &["READ"], &group)?;
+
+        let mut engine = manifests::replicated_recorder_engine(namespace.bed(), ENGINE);
+        let sasl = |secret: &str| json!({"mechanism": "SCRAM-SHA-512", "secret": {"name": secret}});
+        engine["spec"]["kafka"]["bootstrapServers"] = servers(namespace, SASL);
+        engine["spec"]["kafka"]["sasl"] = sasl("agents");
+        engine["spec"]["kafka"]["admin"] = json!({"sasl": sasl("operator")});
+        namespace.apply(&engine.to_string())?;
+
+        // One after the other, each named until it is given.
+        let refused = |right: &str| says(namespace, "KafkaUnauthorized", &[right, "README"]);
+        refused(&format!("DESCRIBE on topic {log}"))?;
+        operator(&["DESCRIBE"], &topic)?;
+        refused(&format!("DESCRIBE on topic {heartbeats}"))?;
+        operator(&["DESCRIBE"], &beats)?;
+        refused(&format!("CREATE on topic {heartbeats}"))?;
+        operator(&["CREATE"], &beats)?;
+        refused(&format!("DESCRIBE_CONFIGS on topic {heartbeats}"))?;
+        operator(&["DESCRIBE_CONFIGS", "ALTER_CONFIGS", "READ"], &beats)?;
+        refused(&format!("CREATE on topic {log}"))?;
+        operator(&["CREATE"], &topic)?;
+        refused(&format!("DESCRIBE_CONFIGS on topic {log}"))?;
+        operator(&["DESCRIBE_CONFIGS", "ALTER_CONFIGS"], &topic)?;
+        refused(&format!("WRITE on topic {log}"))?;
+        operator(&["WRITE"], &topic)?;
+        refused(&format!("READ on topic {log}"))?;
+        operator(&["READ"], &topic)?;
+        operator(&["DESCRIBE", "DELETE"], &group)?;
+        namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+
+        // With exactly the agents' rights everything works; without one they say which, and go on once it is back.
+        namespace.apply(&manifests::recorders(ENGINE, 2, &[]).to_string())?;
+        let pods = namespace.wait_agents(ENGINE, 2, LIMIT)?;
+        let begun = lives(namespace)?;
+        propose(&pods, 0..10)?;
+        untroubled(namespace, &pods)?;
+
+        agents("--remove", &["READ"], &topic)?;
+        troubled(namespace, &pods, &format!("READ on topic {log}"))?;
+        agents("--add", &["READ"], &topic)?;
+        untroubled(namespace, &pods)?;
+
+        agents("--remove", &["WRITE"], &beats)?;
+        troubled(namespace, &pods, &format!("WRITE on topic {heartbeats}"))?;
+        agents("--add", &["WRITE"], &beats)?;
+        untroubled(namespace, &pods)?;
+
+        agents("--remove", &["READ"], &group)?;
+        propose(&pods, 10..20)?;
+        troubled(namespace, &pods, &format!("READ on group {groups}"))?;
+        agents("--add", &["READ"], &group)?;
+        propose(&pods, 20..30)?;
+        untroubled(namespace, &pods)?;
+
+        agents("--remove", &["WRITE"], &topic)?;
+        let answer = namespace.wait("a proposal is refused", LIMIT, || {
+            let answer = pods[0].replicated().send(&command(30))?;
+            anyhow::ensure!(answer.status == 503 && answer.body.contains("WRITE on topic"), "{answer:?}");
+            Ok(Some(answer.body))
+        })?;
+        println!("{answer}");
+        agents("--add", &["WRITE"], &topic)?;
+        propose(&pods, 30..40)?;
+        anyhow::ensure!(lives(namespace)? == begun, "a pod was made anew, or a container restarted");
+        Ok(())
+    })
+}
+
+fn change(namespace: &Namespace, change: &str, user: &str, rights: &[&str], of: &[&str]) -> Result<()> {
+    let principal = format!("User:{user}");
+    let mut arguments = vec![change, "--force", "--allow-principal", &principal];
+    for right in rights {
+        arguments.extend(["--operation", right]);
+    }
+    arguments.extend(of);
+    namespace.bed().kafka_tool("kafka-acls", &arguments, None).map(drop)
+}

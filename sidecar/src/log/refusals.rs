@@ -1,0 +1,63 @@
+//! What the brokers refuse this agent at present: each way by itself, until that way is open again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use decree_wire::heartbeat::Trouble;
+
+/// What was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// The connection itself.
+    Connect,
+    /// Proposals.
+    Append,
+    /// Saying to Kafka's tools how far this agent is.
+    Commit,
+    /// Saying to the operator how this agent is.
+    Heartbeat,
+}
+
+/// Shared by all that speak to the brokers.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Arc<Mutex<BTreeMap<Way, String>>>);
+
+impl Refusals {
+    /// This way was refused, and why; none: it was not.
+    pub fn note(&self, way: Way, why: Option<String>) {
+        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => {
+                if refusals.get(&way) != Some(&why) {
+                    tracing::warn!(?way, %why, "the brokers refuse");
+                }
+                refusals.insert(way, why);
+            }
+            None => _ = refusals.remove(&way),
+        }
+    }
+
+    /// All of them, in words for a person.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = |why: &String| Trouble { reason: "KafkaRefuses".into(), message: why.clone() };
+        refusals.values().map(trouble).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_is_refused_until_it_is_open_again() {
+        let refusals = Refusals::default();
+        refusals.note(Way::Append, Some("WRITE on topic t".into()));
+        refusals.note(Way::Commit, Some("READ on group g".into()));
+        refusals.note(Way::Heartbeat, None);
+        refusals.note(Way::Append, None);
+        let messages: Vec<_> = refusals.troubles().into_iter().map(|trouble| trouble.message).collect();
+        assert_eq!(messages, ["READ on group g"]);
+    }
+}
