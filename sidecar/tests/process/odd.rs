@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use decree_wire::record::Record;
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::application::Application;
 use super::client::{request, until};
@@ -15,7 +17,11 @@ use crate::corpus::corpus;
 const RESIDENT_KIB: u64 = 120 << 10;
 
 /// Writes records as any client of Kafka may, with no limit of its own.
-fn write((brokers, topic): (&str, &str), compression: &str, records: impl IntoIterator<Item = Record>) {
+fn write(
+    (brokers, topic): (&str, &str),
+    compression: &str,
+    records: impl IntoIterator<Item = Record>,
+) -> KafkaResult<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut config = ClientConfig::new();
@@ -32,9 +38,10 @@ fn write((brokers, topic): (&str, &str), compression: &str, records: impl IntoIt
                 };
                 record.headers = Some(headers.iter().fold(owned, insert));
             }
-            producer.send(record, std::time::Duration::from_secs(30)).await.unwrap();
+            producer.send(record, std::time::Duration::from_secs(30)).await.map_err(|(error, _)| error)?;
         }
-    });
+        Ok(())
+    })
 }
 
 fn large(size: usize) -> Record {
@@ -53,11 +60,18 @@ fn every_agent_makes_the_same_of_odd_records_and_nothing_behind_them_is_lost() {
     let mut second = first.beside(applications[1].port());
     first.start();
     first.until_ready();
-    write(first.topic(), "none", corpus().into_iter().map(|(_, record)| record));
+    println!("resident at rest: {} KiB", first.resident_kib());
+    write(first.topic(), "none", corpus().into_iter().map(|(_, record)| record)).unwrap();
     // Larger than a sidecar takes, as large as is delivered, larger than that; and by many headers.
-    write(first.topic(), "none", [large(10 << 20), large(16 << 20), large(17 << 20), headers(100_000)]);
-    // Compressed, sixty megabytes pass where twenty may.
-    write(first.topic(), "gzip", [large(17 << 20), large(60 << 20)]);
+    write(first.topic(), "none", [large(10 << 20), large(16 << 20), large(17 << 20), headers(100_000)])
+        .unwrap();
+    write(first.topic(), "gzip", [large(1 << 20)]).unwrap();
+    let refused = write(first.topic(), "gzip", [large(60 << 20)]).map_err(|error| error.rdkafka_error_code());
+    assert_eq!(
+        refused,
+        Err(Some(RDKafkaErrorCode::MessageSizeTooLarge)),
+        "its size is that without compression"
+    );
     let last = first.propose("last", "last");
     assert_eq!((last.status, last.body.as_str()), (200, "last taken"));
     second.start();
