@@ -4,6 +4,8 @@
 
 mod replica {
     pub(crate) mod agent;
+    mod counter;
+    mod kills;
     mod rebuild;
 }
 

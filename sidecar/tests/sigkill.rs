@@ -19,7 +19,6 @@ use decree_sidecar::log::{Log, NewEntry};
 use decree_sidecar::replica::{Config, Replica};
 use decree_wire::command::Command;
 use decree_wire::control::Control;
-use decree_wire::heartbeat::State;
 use decree_wire::position::{EngineName, Incarnation};
 use decree_wire::probe::Restart;
 use decree_wire::record;
@@ -156,11 +155,11 @@ async fn left(folder: &Path) -> (bool, u64) {
     let mut progress = handle.progress();
     let dealt = progress.borrow().next.0;
     let run = tokio::spawn(replica.run(stop.clone()));
-    let settled = progress.wait_for(|p| p.state == State::Halted || p.start_head.is_some());
-    let in_doubt = tokio::time::timeout(LIMIT, settled).await.unwrap().unwrap().state;
+    let settled = progress.wait_for(|p| p.calls_for.is_some() || p.start_head.is_some());
+    let in_doubt = tokio::time::timeout(LIMIT, settled).await.unwrap().unwrap().calls_for.is_some();
     stop.cancel();
     run.await.unwrap().unwrap();
-    (in_doubt == State::Halted, dealt)
+    (in_doubt, dealt)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -198,18 +198,44 @@ async fn decisions_are_followed_from_anywhere() {
 }
 
 #[tokio::test]
-async fn a_halted_agent_says_why_and_takes_nothing() {
+async fn an_agent_in_doubt_says_why_takes_nothing_and_has_its_application_restarted() {
     let agent = start(apply(), 1).await;
+    let url = format!("{}/application/livez", agent.health);
+    let alive = || send("GET", &url, &[], "");
+    assert_eq!(alive().await.status, 200);
     agent.app.then([Act::Lost]);
-    let doubt = propose(&agent, &[("ce-id", "a"), ("prefer", "wait=5")], "x").await;
+    let doubt = propose(&agent, &[("ce-id", "a"), ("prefer", "wait=2")], "x").await;
     assert_eq!(doubt.status.as_u16(), 504);
+    assert!(doubt.text().contains("position 1"), "{}", doubt.text());
+    let restart = alive().await;
+    assert_eq!(restart.status, 503);
+    assert!(restart.text().contains("nobody can say"), "{}", restart.text());
     let refused = propose(&agent, &[], "y").await;
     assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (503, "unavailable"));
     let ready = send("GET", &format!("{}/readyz", agent.health), &[], "").await;
     assert_eq!(ready.status, 503);
     assert_eq!(ready.json()["reasons"][0]["reason"], refused.json()["reason"]);
     let status = send("GET", &format!("{}/v1/status", agent.api), &[], "").await.json();
-    assert_eq!((&status["replica"]["state"], &status["ready"]), (&"Halted".into(), &false.into()));
+    assert_eq!((&status["replica"]["state"], &status["ready"]), (&"Rebuilding".into(), &false.into()));
+    assert_eq!(status["replica"]["callsFor"], "ContainerRestart");
+
+    agent.app.restart();
+    agent.life.restart(2);
+    let again = propose_until_taken(&agent, "a").await;
+    assert_eq!((again.status.as_u16(), again.header("decree-duplicate")), (200, Some("true")));
+    assert_eq!(agent.app.alive(), [1], "the next life has it once");
+    assert_eq!(alive().await.status, 200);
+}
+
+async fn propose_until_taken(agent: &Running, id: &str) -> Answer {
+    for _ in 0..400 {
+        let answer = propose(agent, &[("ce-id", id)], "x").await;
+        if answer.status != 503 {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("it is not taken: {:?}", agent.agent.unready());
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use decree_sidecar::app::App;
 use decree_sidecar::app::scripted::ScriptedApp;
+use decree_sidecar::life::Life;
 use decree_sidecar::life::scripted::ScriptedLife;
 use decree_sidecar::log::memory::MemoryLog;
 use decree_sidecar::log::{Log, NewEntry};
@@ -20,6 +22,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use super::counter::Counter;
 
 /// Of paused time: long enough for every back-off.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -59,8 +63,13 @@ pub(crate) struct World {
 impl World {
     /// With nothing in the log.
     pub(crate) fn empty() -> Self {
+        Self::with(MemoryLog::new())
+    }
+
+    /// With a log that is there already.
+    pub(crate) fn with(log: MemoryLog) -> Self {
         Self {
-            log: MemoryLog::new(),
+            log,
             app: Arc::new(ScriptedApp::default()),
             life: Arc::new(ScriptedLife::new(1)),
             expected: watch::Sender::new(Some(Incarnation("memory-1".into()))),
@@ -102,7 +111,23 @@ impl World {
         self.life.restart(inode);
     }
 
+    /// With an application that is its own life.
+    pub(crate) fn start_counter(&self, counter: &Arc<Counter>, state: &Path) -> Agent {
+        self.open(Restart::Container, false, state, counter.clone(), counter.clone())
+    }
+
     fn start_with(&self, restart: Restart, replicates: bool, state: &Path) -> Agent {
+        self.open(restart, replicates, state, self.app.clone(), self.life.clone())
+    }
+
+    fn open(
+        &self,
+        restart: Restart,
+        replicates: bool,
+        state: &Path,
+        app: Arc<dyn App>,
+        life: Arc<dyn Life>,
+    ) -> Agent {
         let config = Config {
             engine: engine(),
             cluster: "cluster".into(),
@@ -112,8 +137,7 @@ impl World {
             state: state.to_owned(),
             expected: self.expected.subscribe(),
         };
-        let (log, app, life) = (Arc::new(self.log.clone()), self.app.clone(), self.life.clone());
-        let (replica, handle) = Replica::open(config, log, app, life).unwrap();
+        let (replica, handle) = Replica::open(config, Arc::new(self.log.clone()), app, life).unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(replica.run(stop.clone()));
         Agent { handle, stop, task }
