@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use decree_e2e::agents::status_of;
+use decree_e2e::client::{Client, Request};
 use decree_e2e::{Bed, Namespace, manifests};
 use serde_json::{Value, json};
 
@@ -181,6 +182,21 @@ fn what_outlives_its_container_is_evicted_and_a_lone_pod_is_reported() -> Result
             Ok(Some(()))
         })?;
 
+        // Before the first command a new life is as empty as the last one.
+        let client = Client::new(format!("http://{}", namespace.service_address(ENGINE)?));
+        for number in 0..3 {
+            let request = Request {
+                method: "POST",
+                path: "/increment".to_owned(),
+                id: Some(format!("one-{number}")),
+                body: format!("one-{number}"),
+                ..Request::default()
+            };
+            client.send_until_answered(&request, LIMIT).last?;
+        }
+        for agent in &agents {
+            agent.read_after_barrier("/count")?;
+        }
         for pod in &owned {
             namespace.kill_container(pod, "counter", "SIGKILL")?;
         }
