@@ -193,6 +193,16 @@ fn an_empty_dir_that_another_webhook_adds_later_takes_the_whole_pod() {
 }
 
 #[test]
+fn the_resources_of_a_whole_pod_hold_for_the_sidecar_too() {
+    let mut spec = app();
+    let own = injected(&pod(&of("single"), &spec)).unwrap();
+    assert!(own["spec"]["initContainers"][0]["resources"]["requests"].is_object());
+    spec["resources"] = json!({"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}});
+    let shared = injected(&pod(&of("single"), &spec)).unwrap();
+    assert_eq!(shared["spec"]["initContainers"][0]["resources"], json!({}));
+}
+
+#[test]
 fn a_container_that_another_webhook_adds_later_is_not_the_application() {
     let mut after = injected(&pod(&of("single"), &app())).unwrap();
     after["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "added"}));

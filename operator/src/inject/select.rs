@@ -6,7 +6,7 @@ use decree_crds::engine::agents::Agent;
 use decree_crds::{DecisionEngine, labels};
 use decree_wire::pod;
 use decree_wire::probe::Restart;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use kube::ResourceExt;
 
 use super::container::MESH;
@@ -82,7 +82,12 @@ fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<
     let application = application(&spec, engine, agent)?;
     of_linux(pod, &spec)?;
     no_clash(&spec, application)?;
-    let sidecar = installed.overlaid(&engine.spec.sidecar);
+    let mut sidecar = installed.overlaid(&engine.spec.sidecar);
+    let pinned = Pinned::new(agent, &application.name, &sidecar);
+    if spec.resources.is_some() && engine.spec.sidecar.resources.is_none() {
+        // The whole pod's hold for the sidecar too; with some of its own beside them the pod could be invalid.
+        sidecar.resources = ResourceRequirements::default();
+    }
     Ok(Decision::Inject(Box::new(Injection {
         engine: engine.name_any(),
         class: agent.class.clone(),
@@ -90,7 +95,7 @@ fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<
         application: application.name.clone(),
         replicated: agent.replicate.is_some().then_some(agent.app.port),
         guard: guard(&spec, application, &kept(&spec, application, engine, agent)?),
-        pinned: Pinned::new(agent, &application.name, &sidecar),
+        pinned,
         sidecar,
     })))
 }
