@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`: what the kubelet and Prometheus ask.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,10 +9,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::crowd::{self, Crowd};
 use crate::metrics::Metrics;
+
+/// The kubelet's probe and a few that scrape; of a crowd, those that are silent make room for them.
+const CONNECTIONS: usize = 64;
 
 /// What has to be up before the operator is ready. Clones share the gates.
 #[derive(Clone, Debug, Default)]
@@ -82,11 +85,16 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    axum::serve(listener, routes(readiness, metrics))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .map_err(Error::Serve)
+    let listener = TcpListener::bind(address).map_err(|source| Error::Listen { address, source })?;
+    answer(listener, routes(readiness, metrics), stop).await
+}
+
+async fn answer(listener: TcpListener, routes: Router, stop: CancellationToken) -> Result<(), Error> {
+    let server = axum_server::from_tcp(listener).map_err(Error::Serve)?.acceptor(Crowd::of(CONNECTIONS));
+    tokio::select! {
+        ended = crowd::bound(server).serve(routes.into_make_service()) => ended.map_err(Error::Serve),
+        () = stop.cancelled() => Ok(()),
+    }
 }
 
 fn routes(readiness: Readiness, metrics: Metrics) -> Router {
@@ -117,7 +125,41 @@ fn exported(metrics: &Metrics) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    #[tokio::test]
+    async fn garbage_is_refused_and_a_crowd_leaves_room_for_the_kubelet() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served =
+            tokio::spawn(answer(listener, routes(Readiness::default(), Metrics::new()), stop.clone()));
+        let mut crowd = Vec::new();
+        for _ in 0..3 * CONNECTIONS {
+            crowd.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let ask = async |request: &[u8]| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (mut read, mut write) = stream.split();
+            write.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            let _ =
+                tokio::time::timeout(Duration::from_secs(30), read.read_to_end(&mut answer)).await.unwrap();
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let livez = b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        assert!(ask(livez).await.ends_with("ok\n"), "with {} connections open", crowd.len());
+        assert!(ask(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03").await.starts_with("HTTP/1.1 400"));
+        let large = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(40 << 10));
+        assert!(ask(large.as_bytes()).await.starts_with("HTTP/1.1 431"));
+        assert!(ask(livez).await.ends_with("ok\n"));
+        stop.cancel();
+        served.await.unwrap().unwrap();
+    }
 
     #[test]
     fn ready_when_every_gate_is_open() {

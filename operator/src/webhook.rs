@@ -22,6 +22,7 @@ use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::certs::{self, Keeper};
+use crate::crowd::{self, Crowd};
 use crate::inject::sidecar::Sidecar;
 use crate::metrics::Metrics;
 use engines::Cached;
@@ -29,6 +30,8 @@ use review::Reviewer;
 
 /// A client that connects has to say something within this.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The API servers hold one or two each; of a crowd, those that are silent make room for them.
+const CONNECTIONS: usize = 128;
 /// At the end, requests that are being answered get so long.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -130,10 +133,10 @@ pub async fn serve(
     let acceptor = RustlsAcceptor::new(certificates).handshake_timeout(HANDSHAKE);
     let server = axum_server::from_tcp(listener)
         .map_err(Error::Serve)?
-        .acceptor(acceptor)
+        .acceptor(acceptor.acceptor(Crowd::of(CONNECTIONS)))
         .handle(handle.clone())
-        .first_request_timeout(HANDSHAKE)
-        .serve(routes.into_make_service());
+        .first_request_timeout(HANDSHAKE);
+    let server = crowd::bound(server).serve(routes.into_make_service());
     let drained = async {
         stop.cancelled().await;
         handle.graceful_shutdown(Some(DRAIN));

@@ -198,3 +198,19 @@ async fn certificates_change_without_a_restart() {
     );
     assert_eq!(served.post(&foreign.ca, body).await.unwrap().0, 200);
 }
+
+#[tokio::test]
+async fn a_crowd_that_speaks_no_tls_leaves_room_for_the_api_server() {
+    let served = Served::begin(engines());
+    let mut crowd = Vec::new();
+    for n in 0..400 {
+        let mut stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
+        let said: &[u8] =
+            [&b""[..], b"GET /inject HTTP/1.1\r\nhost: a\r\n\r\n", b"\x16\x03\x01\xff\xff"][n % 3];
+        tokio::io::AsyncWriteExt::write_all(&mut stream, said).await.unwrap();
+        crowd.push(stream);
+    }
+    assert_eq!(served.review(&question("policy")).await["response"]["allowed"], true);
+    drop(crowd);
+    assert_eq!(served.review(&question("policy")).await["response"]["allowed"], true);
+}
