@@ -6,6 +6,8 @@ pub const ENGINE: &str = "decree.dev/engine";
 pub const CLASS: &str = "decree.dev/class";
 /// On a pod template: the newest command version that the agent's application understands.
 pub const VERSION: &str = "decree.dev/version";
+/// On an engine, as a finalizer: its topics are to be deleted with it.
+pub const FINALIZER: &str = "decree.dev/topics";
 /// On a pod, by Decree: what the injection did.
 pub const STATUS: &str = "decree.dev/status";
 

@@ -35,3 +35,13 @@ spec:
     assert_eq!(engine.spec.failure_detection.suspect_after, 3);
     assert_eq!(serde_json::to_value(&engine.spec.failure_detection).unwrap()["heartbeat"], "1s");
 }
+
+#[test]
+fn what_was_adopted_is_not_deleted() {
+    let crd = serde_json::to_value(DecisionEngine::crd()).unwrap();
+    let kafka =
+        &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["kafka"];
+    let rules = kafka["x-kubernetes-validations"].to_string();
+    assert!(rules.contains("deletionPolicy Delete does not go with topic.adopt"), "{rules}");
+    assert_eq!(kafka["properties"]["deletionPolicy"]["default"], "Retain");
+}

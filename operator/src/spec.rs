@@ -43,6 +43,10 @@ pub struct Kafka {
     pub heartbeats: String,
     /// The user's own settings of the log.
     pub config: BTreeMap<String, String>,
+    /// A topic that exists and is no engine's may become the log.
+    pub adopt: bool,
+    /// The topics that were made go with the engine.
+    pub delete: bool,
 }
 
 /// Where the credentials for Kafka are: names of Secrets, nothing secret.
@@ -133,6 +137,8 @@ pub(crate) fn example() -> Engine {
             topic: "decree.shop.policy".into(),
             heartbeats: "decree.shop.policy.heartbeats".into(),
             config: BTreeMap::new(),
+            adopt: false,
+            delete: false,
         },
         classes: vec![Class {
             name: "opa".into(),

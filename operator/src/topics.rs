@@ -40,6 +40,13 @@ pub trait Topics: Send + Sync + fmt::Debug {
     /// Sets these entries of the topic's configuration. MUST leave all others as they are.
     async fn set_config(&self, name: &str, entries: &BTreeMap<String, String>) -> Result<(), Error>;
 
+    /// The first position that the topic still has: 0 while nothing was dropped.
+    async fn start(&self, name: &str) -> Result<u64, Error>;
+
+    /// Deletes the topic. MUST fail with [`Error::Replaced`] where it is of another incarnation, and leave that; one that
+    /// is gone is no error. `id` none: whatever incarnation it is of.
+    async fn delete(&self, name: &str, id: Option<&str>) -> Result<(), Error>;
+
     /// Looks for the first settings entry, from `from` on (none: from the start). MUST read this incarnation and no
     /// other, and MUST answer [`Scan::Unfinished`] rather than read on without bounds.
     async fn scan(&self, name: &str, id: &str, from: Option<u64>) -> Result<Scan, Error>;
@@ -82,13 +89,18 @@ pub struct NewTopic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// The first.
-    Settings(Box<Settings>),
+    Settings {
+        /// Where it stands.
+        position: u64,
+        /// What it says.
+        settings: Box<Settings>,
+    },
     /// The first is of a form that this build does not know, and why.
     Unreadable(String),
     /// None up to the end.
     None {
-        /// Nothing was ever written.
-        empty: bool,
+        /// Where the next entry will stand: 0, and nothing was ever written.
+        next: u64,
     },
     /// None so far; go on later.
     Unfinished {

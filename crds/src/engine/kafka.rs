@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.sasl) || self.sasl.mechanism != 'PLAIN' || has(self.tls)")
         .message("kafka.sasl.mechanism PLAIN sends the password itself and needs kafka.tls; set kafka.tls, or use SCRAM-SHA-512"),
     validation = Rule::new("!has(self.admin) || !has(self.admin.sasl) || self.admin.sasl.mechanism != 'PLAIN' || has(self.admin.tls)")
-        .message("kafka.admin.sasl.mechanism PLAIN sends the password itself and needs kafka.admin.tls; set it, or use SCRAM-SHA-512")
+        .message("kafka.admin.sasl.mechanism PLAIN sends the password itself and needs kafka.admin.tls; set it, or use SCRAM-SHA-512"),
+    validation = Rule::new("!(has(self.topic) && has(self.topic.adopt) && self.topic.adopt && has(self.deletionPolicy) && self.deletionPolicy == 'Delete')")
+        .message("kafka.deletionPolicy Delete does not go with topic.adopt: a topic that Decree did not make is never deleted; use Retain")
 )]
 pub struct Kafka {
     /// `host:port` of one or more brokers, as pods and the operator reach them.
@@ -41,6 +43,19 @@ pub struct Kafka {
     /// The log's topic.
     #[serde(default)]
     pub topic: Topic,
+    /// What becomes of the topics when the engine is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What becomes of the topics when the engine is deleted.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeletionPolicy {
+    /// They stay; an engine of the same name goes on with them.
+    #[default]
+    Retain,
+    /// A log that this engine made is deleted, with its heartbeats and consumer groups. It is tried for two minutes.
+    Delete,
 }
 
 fn default_replication_factor() -> i32 {
@@ -129,6 +144,10 @@ pub struct Topic {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 237), pattern(r"^[a-zA-Z0-9._-]+$"))]
     pub name: Option<String>,
+    /// Take a topic that exists and is no engine's: one partition, and what stands in it are commands. Its settings become
+    /// those of a log.
+    #[serde(default)]
+    pub adopt: bool,
     /// Further settings of the topic, as Kafka names them. Those that the order depends on are Decree's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 64))]

@@ -46,6 +46,19 @@ pub struct TopicStatus {
     pub id: String,
     /// Whether this engine made it.
     pub created: bool,
+    /// The settings entry that is in force at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsStatus>,
+}
+
+/// A settings entry of the log.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SettingsStatus {
+    /// Where it stands.
+    pub position: i64,
+    /// A hash of what it says.
+    pub hash: String,
 }
 
 /// The agents, counted.

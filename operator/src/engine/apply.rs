@@ -90,13 +90,13 @@ async fn topic(
     let log = &engine.kafka.topic;
     // A reverted setting is looked at with the next resync: a broker that spells a value in its own way would otherwise
     // be asked for ever.
-    applied.look_again =
-        matches!(action, Action::CreateLog(_) | Action::CreateTopic(..) | Action::AppendSettings(_));
+    applied.look_again = !matches!(action, Action::SetConfig(..));
     match action {
         Action::CreateLog(new) => {
             let made = cluster.create(log, new).await?;
             applied.told.push(("TopicCreated", format!("made topic {log} with id {}", made.id)));
-            applied.made = Some(TopicStatus { name: log.clone(), id: made.id, created: true });
+            applied.made =
+                Some(TopicStatus { name: log.clone(), id: made.id, created: true, settings: None });
         }
         Action::CreateTopic(name, new) => {
             cluster.create(name, new).await?;
@@ -107,7 +107,16 @@ async fn topic(
             let message = format!("put back {} of topic {name}", entries.join(", "));
             applied.told.push(("TopicConfigReverted", message));
         }
-        Action::AppendSettings(settings) => cluster.append_settings(log, settings).await?,
+        Action::AppendSettings(settings) => {
+            // Also where nobody knows whether it arrived: then it is looked for.
+            context.notes.appended(&engine.name);
+            cluster.append_settings(log, settings).await?;
+            applied.told.push(("SettingsAppended", format!("appended a settings entry to topic {log}")));
+        }
+        Action::ReadSettings { id, from } => {
+            let found = cluster.scan(log, id, Some(*from)).await?;
+            context.notes.has_read(&engine.name, id, found);
+        }
         Action::ApplySecret(_) | Action::ApplyService(_) | Action::DeleteService { .. } => {}
     }
     Ok(())

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
-use super::notes::{Answer, Found, Notes, Turn};
+use super::notes::{Answer, Found, Notes, Read, Turn};
 use crate::credentials::{self, Credentials};
 use crate::detector::suspect::View;
 use crate::render;
@@ -44,6 +44,8 @@ pub struct Fetched {
     pub view: View,
     /// Why nothing can be heard.
     pub deaf: Option<String>,
+    /// How far its log was read for settings entries.
+    pub read: Option<Read>,
 }
 
 /// Why an engine could not be looked at.
@@ -100,7 +102,11 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
     let view = context.heartbeats.view(name, Instant::now());
     let deaf = context.heartbeats.deaf(name, Instant::now());
-    Ok(Some(Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf }))
+    let read = match &topics {
+        Some(Ok(Found { log: Some((log, _)), .. })) => context.notes.read(name, &log.id),
+        _ => None,
+    };
+    Ok(Some(Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf, read }))
 }
 
 async fn cluster(context: &Context) -> Result<String, kube::Error> {
@@ -181,21 +187,26 @@ async fn look(name: &EngineName, object: &DecisionEngine, notes: &Notes, cluster
             log = cluster.topic(&topic).await?;
         }
     }
+    let mut start = 0;
     let log = match log {
         None => None,
         Some(log) => {
             let scan = match notes.scanned(name, &log.id) {
-                Some(scan @ (Scan::Settings(_) | Scan::Unreadable(_))) => scan,
+                Some(scan @ (Scan::Settings { .. } | Scan::Unreadable(_))) => scan,
                 Some(Scan::Unfinished { next, .. }) => cluster.scan(&topic, &log.id, Some(next)).await?,
                 // A log with several partitions has no order: nothing in it is looked at.
-                None | Some(Scan::None { .. }) if log.partitions != 1 => Scan::None { empty: false },
+                None | Some(Scan::None { .. }) if log.partitions != 1 => Scan::None { next: 1 },
                 None | Some(Scan::None { .. }) => cluster.scan(&topic, &log.id, None).await?,
             };
+            // A scan begins at the start, and says nothing of what was dropped.
+            if log.partitions == 1 {
+                start = cluster.start(&topic).await?;
+            }
             Some((log, scan))
         }
     };
     let heartbeats = cluster.topic(&labels::heartbeats_topic(&topic)).await?;
-    Ok(Found { brokers, log, heartbeats })
+    Ok(Found { brokers, start, log, heartbeats })
 }
 
 #[cfg(test)]
@@ -225,6 +236,12 @@ mod tests {
             std::future::pending().await
         }
         async fn set_config(&self, _: &str, _: &BTreeMap<String, String>) -> Result<(), Error> {
+            std::future::pending().await
+        }
+        async fn start(&self, _: &str) -> Result<u64, Error> {
+            std::future::pending().await
+        }
+        async fn delete(&self, _: &str, _: Option<&str>) -> Result<(), Error> {
             std::future::pending().await
         }
         async fn scan(&self, _: &str, _: &str, _: Option<u64>) -> Result<Scan, Error> {

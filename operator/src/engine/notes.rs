@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use decree_kafka::Connection;
 use decree_wire::position::EngineName;
+use decree_wire::settings::Settings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::care::memory::Memory;
@@ -25,10 +26,39 @@ const NUMBERS: Duration = Duration::from_secs(30);
 pub struct Found {
     /// How many brokers the cluster has.
     pub brokers: usize,
+    /// The first position that the log still has.
+    pub start: u64,
     /// The log, and what it begins with.
     pub log: Option<(Topic, Scan)>,
     /// The heartbeats topic.
     pub heartbeats: Option<Topic>,
+}
+
+/// How far the log was read for settings entries behind the one that is remembered, and what was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Read {
+    /// The last one.
+    pub last: Option<(u64, Box<Settings>)>,
+    /// Where to go on.
+    pub next: u64,
+    /// Whether that was the log's end.
+    pub end: bool,
+    /// One is of a form that this build does not know, and why.
+    pub unreadable: Option<String>,
+}
+
+impl Read {
+    fn take(&mut self, scan: Scan) {
+        match scan {
+            Scan::Settings { position, settings } => {
+                self.last = Some((position, settings));
+                (self.next, self.end) = (position + 1, false);
+            }
+            Scan::Unreadable(reason) => self.unreadable = Some(reason),
+            Scan::None { next } => (self.next, self.end) = (next, true),
+            Scan::Unfinished { next, .. } => (self.next, self.end) = (next, false),
+        }
+    }
 }
 
 /// What Kafka said last.
@@ -68,6 +98,8 @@ struct Engine {
     next: Option<Instant>,
     failures: u32,
     numbers: Option<Instant>,
+    /// Of this incarnation of the log.
+    read: Option<(String, Read)>,
 }
 
 impl Default for Notes {
@@ -138,6 +170,30 @@ impl Notes {
         match self.engines().get(name)?.answer.as_ref()? {
             Ok(Found { log: Some((topic, scan)), .. }) if topic.id == id => Some(scan.clone()),
             Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// How far the log of this incarnation was read.
+    pub fn read(&self, name: &EngineName, id: &str) -> Option<Read> {
+        let engines = self.engines();
+        let (of, read) = engines.get(name)?.read.as_ref()?;
+        (of == id).then(|| read.clone())
+    }
+
+    /// More of the log was read.
+    pub fn has_read(&self, name: &EngineName, id: &str, scan: Scan) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            let mut read =
+                engine.read.take().filter(|(of, _)| of == id).map(|(_, read)| read).unwrap_or_default();
+            read.take(scan);
+            engine.read = Some((id.to_owned(), read));
+        }
+    }
+
+    /// A settings entry was appended: it stands behind what was read.
+    pub fn appended(&self, name: &EngineName) {
+        if let Some((_, read)) = self.engines().get_mut(name).and_then(|engine| engine.read.as_mut()) {
+            read.end = false;
         }
     }
 
@@ -247,7 +303,7 @@ mod tests {
             })
             .collect();
         assert_eq!(waits, [2, 4, 8, 16, 30, 30]);
-        notes.answered(&name(), None, Ok(Found { brokers: 3, log: None, heartbeats: None }), now);
+        notes.answered(&name(), None, Ok(Found { brokers: 3, start: 0, log: None, heartbeats: None }), now);
         assert_eq!(notes.due(&name(), false, now), SETTLED);
         notes.answered(&name(), None, away(), now);
         assert_eq!(notes.due(&name(), false, now).as_secs(), 2);
@@ -256,7 +312,7 @@ mod tests {
     #[test]
     fn the_first_silence_after_a_good_answer_is_none_yet() {
         let (notes, now) = (Notes::default(), Instant::now());
-        let good = Ok(Found { brokers: 3, log: None, heartbeats: None });
+        let good = Ok(Found { brokers: 3, start: 0, log: None, heartbeats: None });
         notes.answered(&name(), None, good.clone(), now);
         notes.answered(&name(), None, away(), now);
         assert_eq!(notes.fresh(&name(), now), Some(good));

@@ -1,18 +1,23 @@
 //! Step 3: from what is wanted and what is there, what to do. Pure.
 
 pub mod log;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decree_crds::engine::status::TopicStatus;
+use decree_crds::labels;
 use decree_kafka::Connection;
+use decree_wire::PROTOCOL_LEVEL;
 use decree_wire::document::Document;
 use decree_wire::settings::Settings;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
 
-use self::log::Verdict;
+use self::log::{Known, Verdict};
+use self::settings::Step;
 use super::fetch::Fetched;
 use super::notes::Found;
 use super::problem::{Alert, Problem};
@@ -43,8 +48,15 @@ pub enum Action {
     CreateTopic(String, NewTopic),
     /// Put back a topic's configuration.
     SetConfig(String, BTreeMap<String, String>),
-    /// Begin the log.
+    /// Begin the log, or change what governs it from here on.
     AppendSettings(Box<Settings>),
+    /// Read the log for settings entries.
+    ReadSettings {
+        /// Of this incarnation.
+        id: String,
+        /// From here.
+        from: u64,
+    },
 }
 
 /// What to do, in order, and what is known already.
@@ -76,7 +88,7 @@ pub fn plan(engine: &Engine, fetched: &Fetched) -> Plan {
     match &fetched.topics {
         None => plan.waiting = Some("Kafka is being asked for the topics"),
         Some(Err(error)) => plan.problems.push(Problem::kafka(error, &engine.kafka.servers)),
-        Some(Ok(found)) => topics(engine, &fetched.cluster, found, &mut plan, &mut kafka),
+        Some(Ok(found)) => topics(engine, fetched, found, &mut plan, &mut kafka),
     }
     credentials(engine, fetched, &mut plan);
     secret(engine, fetched, &mut plan);
@@ -93,9 +105,15 @@ pub fn plan(engine: &Engine, fetched: &Fetched) -> Plan {
     plan
 }
 
-fn topics(engine: &Engine, cluster: &str, found: &Found, plan: &mut Plan, kafka: &mut Vec<Action>) {
+fn topics(engine: &Engine, fetched: &Fetched, found: &Found, plan: &mut Plan, kafka: &mut Vec<Action>) {
     let wanted = render::topics::log(&engine.kafka);
-    let verdict = log::judge(engine, cluster, plan.topic.as_ref(), found.log.as_ref());
+    let known = Known {
+        remembered: plan.topic.as_ref(),
+        found: found.log.as_ref(),
+        start: found.start,
+        accepted: fetched.object.annotations().get(labels::ACCEPT_NEW_LOG).map(String::as_str),
+    };
+    let verdict = log::judge(engine, &fetched.cluster, &known);
     let replication = usize::try_from(engine.kafka.replication).unwrap_or(usize::MAX);
     let missing = matches!(verdict, Verdict::Absent) || found.heartbeats.is_none();
     if missing && found.brokers < replication {
@@ -146,11 +164,42 @@ fn topics(engine: &Engine, cluster: &str, found: &Found, plan: &mut Plan, kafka:
                 plan.alerts.extend(replication_drift(engine, log));
             }
             match settings {
-                None => kafka.push(Action::AppendSettings(Box::new(engine.settings(cluster)))),
-                Some(settings) => plan.alerts.extend(log::settings_pending(engine, &settings)),
+                None => kafka.push(Action::AppendSettings(Box::new(engine.settings(&fetched.cluster)))),
+                Some((position, first)) => in_force(engine, fetched, (position, &first), plan, kafka),
             }
         }
     }
+}
+
+/// What the log's settings are, and what they should be.
+fn in_force(
+    engine: &Engine,
+    fetched: &Fetched,
+    first: (u64, &Settings),
+    plan: &mut Plan,
+    kafka: &mut Vec<Action>,
+) {
+    let wanted = engine.settings(&fetched.cluster);
+    let Some(topic) = &mut plan.topic else { return };
+    match settings::step(&wanted, first, topic.settings.as_ref(), fetched.read.as_ref()) {
+        Step::Settled => {}
+        Step::Remember(status) => topic.settings = Some(status),
+        Step::Read(from) => kafka.push(Action::ReadSettings { id: topic.id.clone(), from }),
+        Step::Append if level(fetched) < PROTOCOL_LEVEL => plan.alerts.push(Alert {
+            reason: "SettingsPending",
+            message: "the spec says something else than the log's settings entry in force, which stays in force until every \
+                      agent's sidecar understands a new one; restart the pods that the condition SidecarsOutdated names"
+                .to_owned(),
+        }),
+        Step::Append => kafka.push(Action::AppendSettings(Box::new(wanted))),
+        Step::Refused(problem) => plan.problems.push(problem),
+    }
+}
+
+/// What every agent understands.
+fn level(fetched: &Fetched) -> u32 {
+    let written = fetched.secret.as_ref().and_then(render::secret::level);
+    outdated::level(&fetched.view, &fetched.pods, written)
 }
 
 fn keep(name: &str, wanted: &NewTopic, topic: &Topic, kafka: &mut Vec<Action>) {
@@ -195,10 +244,8 @@ fn credentials(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
 
 fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
     let id = plan.topic.as_ref().map(|topic| topic.id.as_str());
-    let written = fetched.secret.as_ref().and_then(render::secret::level);
-    let level = outdated::level(&fetched.view, &fetched.pods, written);
-    let document = render::document::document(engine, &fetched.cluster, id, level);
-    let desired = match render::secret::secret(engine, &document, &files(&document, fetched)) {
+    let document = render::document::document(engine, &fetched.cluster, id, level(fetched));
+    let mut desired = match render::secret::secret(engine, &document, &files(&document, fetched)) {
         Ok(desired) => desired,
         Err(error) => {
             plan.problems
@@ -206,6 +253,13 @@ fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
             return;
         }
     };
+    let before = fetched.secret.as_ref().and_then(|secret| secret.metadata.owner_references.as_deref());
+    let owners = desired.metadata.owner_references.get_or_insert_default();
+    owners.extend(keepers(&fetched.pods));
+    // As they stand: the API server keeps their order.
+    owners.sort_by_key(|owner| {
+        before.and_then(|before| before.iter().position(|old| old.uid == owner.uid)).unwrap_or(usize::MAX)
+    });
     match &fetched.secret {
         Some(existing) if !render::is_of(&existing.metadata, &engine.name.name) => {
             plan.problems.push(Problem::person("SecretConflict", conflict("Secret", &existing.name_any())));
@@ -223,6 +277,22 @@ fn files(document: &Document, fetched: &Fetched) -> Data {
         Some((name.clone(), fetched.credentials.files.get(name).cloned().or_else(kept)?))
     };
     document.files().filter_map(file).collect()
+}
+
+/// Who else owns the Secret: it stays while one of them is there, so that agents of an engine that was deleted can start
+/// again. Not each pod, or every pod would be a write.
+fn keepers(pods: &[Arc<Pod>]) -> Vec<OwnerReference> {
+    let mut owners = BTreeMap::new();
+    for pod in agents(pods) {
+        let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned();
+        let owner = controller.or_else(|| pod.owner_ref(&())).map(|owner| OwnerReference {
+            controller: None,
+            block_owner_deletion: None,
+            ..owner
+        });
+        owners.extend(owner.map(|owner| (owner.uid.clone(), owner)));
+    }
+    owners.into_values().collect()
 }
 
 fn services(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
@@ -269,6 +339,7 @@ mod tests {
 
     use super::*;
     use crate::detector::suspect::View;
+    use crate::engine::notes::Read;
     use crate::spec::example;
     use crate::topics::{Error, Scan};
 
@@ -282,7 +353,8 @@ mod tests {
         let (pods, services, view) = (vec![], vec![], View::default());
         let credentials = crate::credentials::of(&object.spec, &[].into());
         let (secret, cluster, deaf) = (None, "cluster".into(), None);
-        Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf }
+        let read = Some(Read { end: true, next: 1, ..Read::default() });
+        Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf, read }
     }
 
     fn provisioned() -> Found {
@@ -294,9 +366,9 @@ mod tests {
             config: new.config,
         };
         let log = topic("one", render::topics::log(&kafka));
-        let settings = Scan::Settings(Box::new(example().settings("cluster")));
+        let settings = Scan::Settings { position: 0, settings: Box::new(example().settings("cluster")) };
         let heartbeats = Some(topic("two", render::topics::heartbeats(&kafka)));
-        Found { brokers: 3, log: Some((log, settings)), heartbeats }
+        Found { brokers: 3, start: 0, log: Some((log, settings)), heartbeats }
     }
 
     /// One word an action.
@@ -309,6 +381,7 @@ mod tests {
             Action::CreateTopic(..) => "topic",
             Action::SetConfig(..) => "config",
             Action::AppendSettings(_) => "settings",
+            Action::ReadSettings { .. } => "read",
         };
         plan.actions.iter().map(word).collect()
     }
@@ -338,13 +411,13 @@ mod tests {
 
     #[test]
     fn a_log_is_made_begun_and_then_left_alone() {
-        let none = Found { brokers: 3, log: None, heartbeats: None };
+        let none = Found { brokers: 3, start: 0, log: None, heartbeats: None };
         let state = fetched(Some(Ok(none)));
         let made = plan(&example(), &state);
         assert_eq!(deeds(&made), ["secret", "service", "topic", "log"]);
 
         let mut found = provisioned();
-        found.log.as_mut().unwrap().1 = Scan::None { empty: true };
+        found.log.as_mut().unwrap().1 = Scan::None { next: 0 };
         let state = Fetched { topics: Some(Ok(found)), ..carried_out(&made, state) };
         let begun = plan(&example(), &state);
         assert_eq!(deeds(&begun), ["secret", "settings"], "the document now has the topic's id");
@@ -358,7 +431,7 @@ mod tests {
 
     #[test]
     fn too_few_brokers_make_nothing_and_leave_what_is_there() {
-        let none = Found { brokers: 1, log: None, heartbeats: None };
+        let none = Found { brokers: 1, start: 0, log: None, heartbeats: None };
         let few = plan(&example(), &fetched(Some(Ok(none))));
         assert_eq!(few.problems[0].reason, "InsufficientBrokers");
         assert_eq!(deeds(&few), ["secret", "service"]);
@@ -379,7 +452,7 @@ mod tests {
     fn somebody_elses_topic_of_heartbeats_is_not_touched() {
         let mut heartbeats = provisioned().heartbeats;
         heartbeats.as_mut().unwrap().config.insert("retention.ms".into(), "-1".into());
-        let foreign = Found { brokers: 3, log: None, heartbeats: heartbeats.clone() };
+        let foreign = Found { brokers: 3, start: 0, log: None, heartbeats: heartbeats.clone() };
         let refused = plan(&example(), &fetched(Some(Ok(foreign))));
         assert_eq!(refused.problems[0].reason, "TopicConflict");
         assert_eq!(deeds(&refused), ["secret", "service"]);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use decree_crds::engine::agents::{Agent, Digest, Reads};
+use decree_crds::engine::kafka::DeletionPolicy;
 use decree_crds::{DecisionEngine, labels};
 use decree_wire::document::{Mechanism, Mode, Reads as WireReads, Rule};
 use decree_wire::pod::port;
@@ -94,7 +95,13 @@ fn kafka(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faul
             format!("{field}.sasl.mechanism PLAIN sends the password itself; set {field}.tls too"),
         );
     }
-    Kafka { servers, access, admin, replication, topic, heartbeats, config }
+    let (adopt, delete) = (kafka.topic.adopt, kafka.deletion_policy == DeletionPolicy::Delete);
+    faults.unless(
+        !(adopt && delete),
+        "spec.kafka.deletionPolicy Delete does not go with topic.adopt: a topic that Decree did not make is never deleted; \
+         use Retain",
+    );
+    Kafka { servers, access, admin, replication, topic, heartbeats, config, adopt, delete }
 }
 
 fn class(agent: &Agent, faults: &mut Faults) -> Option<Class> {

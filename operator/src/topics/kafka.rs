@@ -143,7 +143,7 @@ impl KafkaTopics {
                 return Ok(found);
             }
             if caught_up {
-                return Ok(Scan::None { empty: false });
+                return Ok(Scan::None { next });
             }
             if Instant::now() >= deadline {
                 return Ok(Scan::Unfinished { next, end: end.max(next) });
@@ -153,9 +153,12 @@ impl KafkaTopics {
 }
 
 fn first_settings(read: decree_kafka::Record) -> Option<Scan> {
+    let position = u64::try_from(read.offset).unwrap_or(0);
     let headers = read.headers.into_iter().map(|header| (header.name, header.value)).collect();
     match record::decode(&Record { value: read.value, headers }) {
-        Body::Control(Control::Settings(settings)) => Some(Scan::Settings(Box::new(settings))),
+        Body::Control(Control::Settings(settings)) => {
+            Some(Scan::Settings { position, settings: Box::new(settings) })
+        }
         Body::Control(Control::Unknown { kind, reason }) if kind == "settings" => {
             Some(Scan::Unreadable(reason))
         }
@@ -184,6 +187,22 @@ impl Topics for KafkaTopics {
         self.ask(self.admin.set_topic_config(name, entries)).await
     }
 
+    async fn start(&self, name: &str) -> Result<u64, Error> {
+        let marks = self.ask(self.admin.watermarks(name)).await?;
+        Ok(u64::try_from(marks.low).unwrap_or(0))
+    }
+
+    async fn delete(&self, name: &str, id: Option<&str>) -> Result<(), Error> {
+        match self.ask(self.admin.topic(name)).await? {
+            None => Ok(()),
+            Some(topic) if id.is_some_and(|id| topic.id != id) => Err(Error::Replaced(name.to_owned())),
+            Some(_) => match self.ask(self.admin.delete_topic(name)).await {
+                Err(Error::Missing(_)) => Ok(()),
+                answer => answer,
+            },
+        }
+    }
+
     async fn scan(&self, name: &str, id: &str, from: Option<u64>) -> Result<Scan, Error> {
         let marks = self.ask(self.admin.watermarks(name)).await?;
         let offset = |offset: i64| u64::try_from(offset).unwrap_or(0);
@@ -192,7 +211,7 @@ impl Topics for KafkaTopics {
         // Watermarks don't say of which incarnation they are: an empty log is a claim that must hold for this one.
         if from >= high {
             return match self.ask(self.admin.topic(name)).await? {
-                Some(topic) if topic.id == id => Ok(Scan::None { empty: high == 0 }),
+                Some(topic) if topic.id == id => Ok(Scan::None { next: high }),
                 Some(_) => Err(Error::Replaced(name.to_owned())),
                 None => Err(Error::Missing(name.to_owned())),
             };

@@ -29,11 +29,6 @@ impl MemoryTopics {
         self.state().away = away;
     }
 
-    /// Somebody deletes the topic.
-    pub fn delete(&self, name: &str) {
-        self.state().topics.remove(name);
-    }
-
     /// A plain client appends a command.
     pub fn append_command(&self, name: &str) {
         if let Some((_, records)) = self.state().topics.get_mut(name) {
@@ -89,16 +84,33 @@ impl Topics for MemoryTopics {
         Ok(())
     }
 
+    async fn start(&self, name: &str) -> Result<u64, Error> {
+        found(&mut *self.answering()?, name).map(|_| 0)
+    }
+
+    async fn delete(&self, name: &str, id: Option<&str>) -> Result<(), Error> {
+        let mut state = self.answering()?;
+        match state.topics.get(name) {
+            Some((topic, _)) if id.is_some_and(|id| topic.id != id) => Err(Error::Replaced(name.to_owned())),
+            Some(_) | None => {
+                state.topics.remove(name);
+                Ok(())
+            }
+        }
+    }
+
     async fn scan(&self, name: &str, id: &str, from: Option<u64>) -> Result<Scan, Error> {
         let mut state = self.answering()?;
         let (topic, records) = found(&mut state, name)?;
         if topic.id != id {
             return Err(Error::Replaced(name.to_owned()));
         }
-        let from = usize::try_from(from.unwrap_or(0)).unwrap_or(usize::MAX);
-        Ok(match records.iter().skip(from).flatten().next() {
-            Some(settings) => Scan::Settings(Box::new(settings.clone())),
-            None => Scan::None { empty: records.is_empty() },
+        let from = from.unwrap_or(0);
+        let mut entries = (0_u64..).zip(records.iter());
+        let found = entries.find_map(|(at, entry)| Some((at, entry.as_ref().filter(|_| at >= from)?)));
+        Ok(match found {
+            Some((position, settings)) => Scan::Settings { position, settings: Box::new(settings.clone()) },
+            None => Scan::None { next: u64::try_from(records.len()).unwrap_or(u64::MAX) },
         })
     }
 
@@ -146,8 +158,8 @@ mod tests {
         let new = NewTopic { replication: 1, config: BTreeMap::new() };
         let first = topics.create("t", &new).await.unwrap();
         topics.append_command("t");
-        assert_eq!(topics.scan("t", &first.id, None).await, Ok(Scan::None { empty: false }));
-        topics.delete("t");
+        assert_eq!(topics.scan("t", &first.id, None).await, Ok(Scan::None { next: 1 }));
+        topics.delete("t", None).await.unwrap();
         assert_eq!(topics.topic("t").await, Ok(None));
         assert_ne!(topics.create("t", &new).await.unwrap().id, first.id);
         topics.set_away(true);

@@ -46,15 +46,27 @@ async fn a_topic_is_made_once_and_configured(topics: &dyn Topics, name: &str) {
 
 async fn the_first_settings_entry_is_found(topics: &dyn Topics, name: &str) {
     let made = made(topics, name).await;
-    assert_eq!(topics.scan(name, &made.id, None).await, Ok(Scan::None { empty: true }));
+    assert_eq!(topics.scan(name, &made.id, None).await, Ok(Scan::None { next: 0 }));
     topics.append_settings(name, &settings("first")).await.unwrap();
     topics.append_settings(name, &settings("second")).await.unwrap();
     let found = topics.scan(name, &made.id, None).await;
-    assert_eq!(found, Ok(Scan::Settings(Box::new(settings("first")))));
+    assert_eq!(found, Ok(Scan::Settings { position: 0, settings: Box::new(settings("first")) }));
+    let second = topics.scan(name, &made.id, Some(1)).await;
+    assert_eq!(second, Ok(Scan::Settings { position: 1, settings: Box::new(settings("second")) }));
     let later = topics.scan(name, &made.id, Some(2)).await;
-    assert_eq!(later, Ok(Scan::None { empty: false }), "an end is not an empty log");
+    assert_eq!(later, Ok(Scan::None { next: 2 }), "an end is not an empty log");
+    assert_eq!(topics.start(name).await, Ok(0), "nothing was dropped");
     let other = topics.scan(name, "bm90IHRoaXMgb25lIQ", None).await;
     assert_eq!(other, Err(Error::Replaced(name.to_owned())), "another incarnation is not read");
+    let other = topics.delete(name, Some("bm90IHRoaXMgb25lIQ")).await;
+    assert_eq!(other, Err(Error::Replaced(name.to_owned())), "nor deleted");
+    topics.delete(name, Some(&made.id)).await.unwrap();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while topics.topic(name).await != Ok(None) {
+        assert!(tokio::time::Instant::now() < deadline, "what is deleted is gone");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(topics.delete(name, Some(&made.id)).await, Ok(()), "what is gone is gone");
 }
 
 async fn made(topics: &dyn Topics, name: &str) -> Topic {

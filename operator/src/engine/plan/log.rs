@@ -1,9 +1,10 @@
 //! Whose log is this: the engine's own, somebody else's, or one that was lost. Pure.
 
 use decree_crds::engine::status::TopicStatus;
+use decree_crds::labels;
 use decree_wire::settings::Settings;
 
-use crate::engine::problem::{Alert, Problem};
+use crate::engine::problem::Problem;
 use crate::spec::Engine;
 use crate::topics::{Scan, Topic};
 
@@ -20,27 +21,40 @@ pub enum Verdict {
     Ours {
         /// To be remembered.
         topic: TopicStatus,
-        /// What it begins with; none before that was written.
-        settings: Option<Box<Settings>>,
+        /// Where what it begins with stands, and what that is; none before it was written.
+        settings: Option<(u64, Box<Settings>)>,
     },
+}
+
+/// What is known of the topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// What the status says.
+    pub remembered: Option<&'a TopicStatus>,
+    /// What Kafka says.
+    pub found: Option<&'a (Topic, Scan)>,
+    /// The first position that the log still has.
+    pub start: u64,
+    /// The log that a person gave up, or the one that is to take its place.
+    pub accepted: Option<&'a str>,
 }
 
 /// Judges the topic by its incarnation, and where none is remembered, by what stands in it.
 #[must_use]
-pub fn judge(
-    engine: &Engine,
-    cluster: &str,
-    remembered: Option<&TopicStatus>,
-    found: Option<&(Topic, Scan)>,
-) -> Verdict {
+pub fn judge(engine: &Engine, cluster: &str, known: &Known<'_>) -> Verdict {
     let name = &engine.kafka.topic;
-    let (topic, scan) = match (remembered, found) {
+    let given_up = |remembered: &TopicStatus| known.accepted == Some(&remembered.id);
+    let (remembered, topic, scan) = match (known.remembered, known.found) {
         (None, None) => return Verdict::Absent,
+        (Some(remembered), None) if given_up(remembered) => return Verdict::Absent,
         (Some(remembered), None) => return Verdict::Refused(lost(remembered)),
-        (Some(remembered), Some((topic, _))) if remembered.id != topic.id => {
-            return Verdict::Refused(replaced(remembered, topic));
+        (Some(remembered), Some((topic, scan))) if remembered.id != topic.id => {
+            if !given_up(remembered) && known.accepted != Some(&topic.id) {
+                return Verdict::Refused(replaced(remembered, topic));
+            }
+            (None, topic, scan)
         }
-        (_, Some((topic, scan))) => (topic, scan),
+        (remembered, Some((topic, scan))) => (remembered, topic, scan),
     };
     if topic.partitions != 1 {
         return conflict(format!(
@@ -49,16 +63,24 @@ pub fn judge(
             topic.partitions
         ));
     }
+    // What a person put in the place of the old log is taken as it is.
+    let adopts = engine.kafka.adopt || known.remembered.is_some();
     let ours = |settings| {
-        let of_found = TopicStatus { name: name.clone(), id: topic.id.clone(), created: false };
+        if known.start > 0 {
+            return Verdict::Refused(trimmed(name, known.start));
+        }
+        let of_found =
+            TopicStatus { name: name.clone(), id: topic.id.clone(), created: false, settings: None };
         Verdict::Ours { topic: remembered.cloned().unwrap_or(of_found), settings }
     };
     match scan {
         Scan::Unfinished { next, .. } => Verdict::Reading(*next),
-        Scan::Settings(settings) if settings.engine == engine.name && settings.cluster == cluster => {
-            ours(Some(settings.clone()))
+        Scan::Settings { position, settings }
+            if settings.engine == engine.name && settings.cluster == cluster =>
+        {
+            ours(Some((*position, settings.clone())))
         }
-        Scan::Settings(settings) => conflict(format!(
+        Scan::Settings { settings, .. } => conflict(format!(
             "topic {name} is the log of engine {} on the cluster whose kube-system has uid {}; name another topic in \
              spec.kafka.topic.name of a new engine",
             settings.engine, settings.cluster
@@ -68,35 +90,15 @@ pub fn judge(
             format!("the settings entry of topic {name} can't be read ({reason}); upgrade the operator"),
         )),
         // Made by us a moment ago, or by an operator that ended before it could say so.
-        Scan::None { empty: true } => ours(None),
-        // A plain producer was quicker than the settings entry.
-        Scan::None { empty: false } if remembered.is_some() => ours(None),
-        Scan::None { empty: false } => conflict(format!(
-            "topic {name} has records and no settings entry of this engine, so it is somebody else's; name another in \
+        Scan::None { next: 0 } => ours(None),
+        // A plain producer was quicker than the settings entry, or somebody's topic is to become the log.
+        Scan::None { .. } if adopts => ours(None),
+        Scan::None { .. } => conflict(format!(
+            "topic {name} has records and no settings entry of this engine, so it is somebody else's; set \
+             spec.kafka.topic.adopt: true if they are to be this engine's commands, name another topic in \
              spec.kafka.topic.name of a new engine, or delete the topic if nobody needs it"
         )),
     }
-}
-
-/// What the spec says and the log's settings entry does not.
-#[must_use]
-pub fn settings_pending(engine: &Engine, settings: &Settings) -> Option<Alert> {
-    let differs = |class: &crate::spec::Class| match settings.classes.get(&class.name) {
-        None => Some(format!("class {} is not in it", class.name)),
-        Some(begun) if *begun != class.settings => {
-            Some(format!("agents[{}].digest is {:?} there", class.name, begun.digest))
-        }
-        Some(_) => None,
-    };
-    let differences: Vec<String> = engine.classes.iter().filter_map(differs).collect();
-    (!differences.is_empty()).then(|| Alert {
-        reason: "SettingsPending",
-        message: format!(
-            "the settings entry that the log began with stays in force, and the spec differs from it: {}; put the spec \
-             back, or make a new engine",
-            differences.join(", ")
-        ),
-    })
 }
 
 fn conflict(message: String) -> Verdict {
@@ -108,8 +110,10 @@ fn lost(remembered: &TopicStatus) -> Problem {
     Problem::person(
         "LogLost",
         format!(
-            "topic {name} (id {id}) is gone, and with it every command that only it held; it is not made again by \
-             itself. If it is really lost, delete this engine and apply it again"
+            "topic {name} (id {id}) is gone, and with it every command that only it held; it is not made again by itself. \
+             If it is really lost, accept an empty log, from which every agent is built anew: kubectl annotate \
+             decisionengine NAME {}={id}",
+            labels::ACCEPT_NEW_LOG
         ),
     )
 }
@@ -119,9 +123,22 @@ fn replaced(remembered: &TopicStatus, topic: &Topic) -> Problem {
     Problem::person(
         "LogReplaced",
         format!(
-            "topic {name} was deleted and made again: its id was {id} and is {}; agents don't go on with another log. If \
-             the old one is really lost, delete this engine and apply it again",
-            topic.id
+            "topic {name} was deleted and made again: its id was {id} and is {new}; agents don't go on with another log. If \
+             the old one is really lost, accept the new one, from whose start every agent is built anew: kubectl annotate \
+             decisionengine NAME {}={new}",
+            labels::ACCEPT_NEW_LOG,
+            new = topic.id
+        ),
+    )
+}
+
+fn trimmed(name: &str, start: u64) -> Problem {
+    Problem::person(
+        "LogTrimmed",
+        format!(
+            "topic {name} begins at position {start}: what stood before was dropped, and without it no agent can be built. \
+             Agents that have applied it go on, new ones can't begin; find out who trimmed the topic (retention, \
+             kafka-delete-records), and make a new engine"
         ),
     )
 }
@@ -138,15 +155,20 @@ mod tests {
     }
 
     fn remembered() -> TopicStatus {
-        TopicStatus { name: "decree.shop.policy".into(), id: "one".into(), created: true }
+        TopicStatus { name: "decree.shop.policy".into(), id: "one".into(), created: true, settings: None }
+    }
+
+    fn of(settings: Settings) -> Scan {
+        Scan::Settings { position: 0, settings: Box::new(settings) }
     }
 
     fn own() -> Scan {
-        Scan::Settings(Box::new(example().settings("cluster")))
+        of(example().settings("cluster"))
     }
 
     fn verdict(remembered: Option<&TopicStatus>, found: Option<(Topic, Scan)>) -> Verdict {
-        judge(&example(), "cluster", remembered, found.as_ref())
+        let known = Known { remembered, found: found.as_ref(), start: 0, accepted: None };
+        judge(&example(), "cluster", &known)
     }
 
     fn reason(verdict: Verdict) -> &'static str {
@@ -161,8 +183,11 @@ mod tests {
         assert_eq!(verdict(None, None), Verdict::Absent);
         assert_eq!(reason(verdict(Some(&remembered()), None)), "LogLost");
         assert_eq!(reason(verdict(Some(&remembered()), Some((topic("two", 1), own())))), "LogReplaced");
-        for scan in [own(), Scan::None { empty: true }, Scan::None { empty: false }] {
-            let settings = if let Scan::Settings(settings) = &scan { Some(settings.clone()) } else { None };
+        for scan in [own(), Scan::None { next: 0 }, Scan::None { next: 7 }] {
+            let settings = match &scan {
+                Scan::Settings { position, settings } => Some((*position, settings.clone())),
+                _ => None,
+            };
             assert_eq!(
                 verdict(Some(&remembered()), Some((topic("one", 1), scan))),
                 Verdict::Ours { topic: remembered(), settings }
@@ -175,10 +200,10 @@ mod tests {
         let adopted = TopicStatus { created: false, ..remembered() };
         let first = |scan| verdict(None, Some((topic("one", 1), scan)));
         assert!(matches!(first(own()), Verdict::Ours { topic, settings: Some(_) } if topic == adopted));
-        assert!(matches!(first(Scan::None { empty: true }), Verdict::Ours { settings: None, .. }));
-        assert_eq!(reason(first(Scan::None { empty: false })), "TopicConflict");
+        assert!(matches!(first(Scan::None { next: 0 }), Verdict::Ours { settings: None, .. }));
+        assert_eq!(reason(first(Scan::None { next: 7 })), "TopicConflict");
         assert_eq!(first(Scan::Unfinished { next: 7, end: 9 }), Verdict::Reading(7));
-        let foreign = |settings: Settings| reason(first(Scan::Settings(Box::new(settings))));
+        let foreign = |settings: Settings| reason(first(of(settings)));
         assert_eq!(foreign(example().settings("another")), "TopicConflict", "the same name elsewhere");
         let mut other = example().settings("cluster");
         other.engine.name = "other".into();
@@ -193,11 +218,53 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_digest_is_said() {
+    fn a_persons_word_puts_a_new_log_in_the_place_of_the_old_one() {
+        let old = remembered();
+        let judged = |accepted, found: Option<&(Topic, Scan)>| {
+            let known = Known { remembered: Some(&old), found, start: 0, accepted };
+            judge(&example(), "cluster", &known)
+        };
+        assert_eq!(judged(Some("one"), None), Verdict::Absent);
+        assert_eq!(reason(judged(Some("other"), None)), "LogLost");
+        let strange = (topic("two", 1), Scan::None { next: 7 });
+        assert_eq!(reason(judged(None, Some(&strange))), "LogReplaced");
+        for accepted in ["one", "two"] {
+            let taken = judged(Some(accepted), Some(&strange));
+            assert!(
+                matches!(&taken, Verdict::Ours { topic, settings: None } if topic.id == "two" && !topic.created),
+                "{taken:?}"
+            );
+        }
+        let mut other = example().settings("cluster");
+        other.engine.name = "other".into();
+        let foreign = (topic("two", 1), of(other));
+        assert_eq!(
+            reason(judged(Some("two"), Some(&foreign))),
+            "TopicConflict",
+            "another engine's stays its own"
+        );
+    }
+
+    #[test]
+    fn somebodys_topic_is_adopted_where_the_spec_says_so() {
         let mut engine = example();
-        let begun = engine.settings("cluster");
-        assert_eq!(settings_pending(&engine, &begun), None);
-        engine.classes[0].settings.digest = decree_wire::settings::DigestOf::None;
-        assert!(settings_pending(&engine, &begun).unwrap().message.contains("agents[opa].digest is Outcome"));
+        let found = (topic("one", 1), Scan::None { next: 7 });
+        let known = Known { remembered: None, found: Some(&found), start: 0, accepted: None };
+        assert_eq!(reason(judge(&engine, "cluster", &known)), "TopicConflict");
+        engine.kafka.adopt = true;
+        let adopted = judge(&engine, "cluster", &known);
+        assert!(matches!(&adopted, Verdict::Ours { topic, settings: None } if !topic.created), "{adopted:?}");
+        let trimmed = Known { start: 3, ..known };
+        assert_eq!(reason(judge(&engine, "cluster", &trimmed)), "LogTrimmed", "its history is gone");
+    }
+
+    #[test]
+    fn a_log_without_its_beginning_is_not_begun_again() {
+        for scan in [own(), Scan::None { next: 7 }] {
+            let found = (topic("one", 1), scan);
+            let known =
+                Known { remembered: Some(&remembered()), found: Some(&found), start: 5, accepted: None };
+            assert_eq!(reason(judge(&example(), "cluster", &known)), "LogTrimmed");
+        }
     }
 }
