@@ -1,6 +1,7 @@
 //! The reconcile of one engine, on one page: fetch, validate, plan, apply, status.
 
 pub mod apply;
+pub mod aside;
 pub mod context;
 pub mod explain;
 pub mod fetch;
@@ -72,7 +73,7 @@ pub async fn reconcile(object: Arc<DecisionEngine>, context: Arc<Context>) -> Re
         biased;
         // Another operator acts, or is about to.
         () = context.leads.lost() => return Ok(Action::await_change()),
-        result = rounds(&name, &context) => result,
+        result = looked_at(&object, &name, &context) => result,
     };
     context.metrics.reconcile_seconds.observe(begun.elapsed().as_secs_f64());
     let ended = match &result {
@@ -91,6 +92,18 @@ pub async fn reconcile(object: Arc<DecisionEngine>, context: Arc<Context>) -> Re
     })
 }
 
+async fn looked_at(object: &DecisionEngine, name: &EngineName, context: &Context) -> Result<Next, Error> {
+    if object.metadata.deletion_timestamp.is_none() && !aside::is_paused(object) {
+        return rounds(name, context).await;
+    }
+    let looked = tokio::time::timeout(LIMIT, Box::pin(aside::look(name, context))).await;
+    match looked.map_err(|_| Error::Late(name.clone()))? {
+        Ok(Some(again)) => Ok(Next::Done { problem: None, agents: false, again: Some(again) }),
+        Ok(None) => Ok(Next::Gone),
+        Err(error) => Err(Error::Status(name.clone(), Box::new(error))),
+    }
+}
+
 async fn rounds(name: &EngineName, context: &Context) -> Result<Next, Error> {
     for _ in 0..ROUNDS {
         let round = tokio::time::timeout(LIMIT, Box::pin(round(name, context))).await;
@@ -104,7 +117,7 @@ async fn rounds(name: &EngineName, context: &Context) -> Result<Next, Error> {
 
 /// What comes after a round.
 enum Next {
-    /// The engine does not exist any more.
+    /// The engine does not exist any more, or nothing is done to it until it changes.
     Gone,
     /// What was done has to be looked at.
     Again,
@@ -119,6 +132,8 @@ async fn round(name: &EngineName, context: &Context) -> Result<Next, Error> {
         context.forget(name);
         return Ok(Next::Gone);
     };
+    let held = aside::hold(name, &fetched.object, context).await;
+    held.map_err(|error| Error::Status(name.clone(), Box::new(error)))?;
     let mut tended = tend::Tended::default();
     let (mut plan, applied) = match validate::validate(&fetched.object) {
         Ok(engine) => {

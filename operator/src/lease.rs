@@ -207,6 +207,28 @@ impl Elector {
     }
 }
 
+/// Takes the Lease from whoever has it, so that nobody leads for `duration`, and waits until nobody does any more.
+///
+/// # Errors
+/// If the API server does not take it.
+pub async fn seize(client: Client, namespace: &str, config: &Config, duration: Duration) -> Result<(), kube::Error> {
+    let api = Api::<Lease>::namespaced(client, namespace);
+    let name = config.lease.as_str();
+    loop {
+        let Some(mut lease) = api.get_opt(name).await? else { return Ok(()) };
+        let spec = record::seize(lease.spec.as_ref(), "uninstall", duration, Timestamp::now());
+        lease.spec = Some(spec);
+        match api.replace(name, &PostParams::default(), &lease).await {
+            Ok(_) => break,
+            Err(kube::Error::Api(status)) if status.is_conflict() => sleep(Duration::from_millis(100)).await,
+            Err(error) => return Err(error),
+        }
+    }
+    // Who led may have renewed a moment ago, and be cut off since.
+    sleep(DEADLINE).await;
+    Ok(())
+}
+
 /// Up to a fifth longer.
 fn jittered(period: Duration) -> Duration {
     let dice = RandomState::new().hash_one(0_u8) % 200;

@@ -11,8 +11,8 @@
 //!                         └─▶ health: /livez /readyz /metrics
 //! ```
 //!
-//! In order of dependency: [`crds`], [`metrics`], [`crowd`], [`health`], [`spec`], [`credentials`], [`topics`], [`detector`], [`render`], [`events`],
-//! [`lease`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`].
+//! In order of dependency: [`crds`], [`metrics`], [`crowd`], [`health`], [`spec`], [`credentials`], [`topics`], [`detector`],
+//! [`render`], [`events`], [`lease`], [`finalizers`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`], [`uninstall`].
 
 pub mod care;
 pub mod certs;
@@ -23,6 +23,7 @@ pub mod detector;
 pub mod engine;
 pub mod events;
 pub mod evictor;
+pub mod finalizers;
 pub mod health;
 pub mod inject;
 pub mod lease;
@@ -31,4 +32,5 @@ pub mod render;
 pub mod run;
 pub mod spec;
 pub mod topics;
+pub mod uninstall;
 pub mod webhook;

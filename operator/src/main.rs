@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use decree_operator::{crds, run};
+use decree_operator::{crds, run, uninstall};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -21,12 +21,15 @@ enum Command {
     Run(Box<run::Config>),
     /// Prints the custom resource definitions as YAML.
     Crds,
+    /// Lets every engine go, so that namespaces terminate without the operator. Topics, Secrets and agents stay.
+    Uninstall(Box<uninstall::Config>),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Crds => print_crds(),
-        Command::Run(config) => start(*config),
+        Command::Run(config) => start(|stop| run::run(*config, stop), "run the operator"),
+        Command::Uninstall(config) => start(|_| uninstall::uninstall(*config), "let the engines go"),
     }
 }
 
@@ -36,7 +39,11 @@ fn print_crds() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(config: run::Config) -> anyhow::Result<()> {
+fn start<E, F>(work: impl FnOnce(CancellationToken) -> F, what: &'static str) -> anyhow::Result<()>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<(), E>>,
+{
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_env_filter(filter).init();
     // Two libraries ask rustls for the process' provider; neither may choose.
@@ -51,17 +58,17 @@ fn start(config: run::Config) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let running = run::run(config, stop.clone());
+        let running = work(stop.clone());
         tokio::pin!(running);
         tokio::select! {
             biased;
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            ended = &mut running => return ended.context("run the operator"),
+            ended = &mut running => return ended.context(what),
         }
         tracing::info!("stopping");
         stop.cancel();
-        running.await.context("stop the operator")
+        running.await.context(what)
     })
 }
 

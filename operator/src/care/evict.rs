@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use decree_wire::heartbeat::{CallsFor, Heartbeat};
+use decree_wire::heartbeat::{CallsFor, Heartbeat, State};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -65,6 +65,21 @@ pub struct Decision {
 pub fn called(view: &View) -> BTreeMap<String, Cause> {
     let live = view.agents.iter().filter(|(_, agent)| agent.liveness == Liveness::Live);
     live.filter_map(|(uid, agent)| Some((uid.clone(), cause(agent.heartbeat.as_ref()?)?))).collect()
+}
+
+/// Agents that stand at the end of a log that a person gave up, by uid: built anew they begin with the one that took its
+/// place.
+#[must_use]
+pub fn stranded(view: &View, log: Option<&str>) -> BTreeMap<String, Cause> {
+    let halted = view.agents.iter().filter_map(|(uid, agent)| Some((uid, agent.heartbeat.as_ref()?)));
+    let elsewhere = |heartbeat: &Heartbeat| {
+        let replaced = heartbeat.troubles.iter().any(|trouble| trouble.reason == "LogReplaced");
+        let follows = heartbeat.incarnation.as_ref().map(|incarnation| incarnation.0.as_str());
+        heartbeat.state == State::Halted && replaced && follows.is_some() && log.is_some() && follows != log
+    };
+    let halted = halted.filter(|(_, heartbeat)| elsewhere(heartbeat));
+    let why = "it followed a log that was given up, and is built anew from the one in its place";
+    halted.map(|(uid, _)| (uid.clone(), Cause { why: why.to_owned(), bare: false })).collect()
 }
 
 fn cause(heartbeat: &Heartbeat) -> Option<Cause> {

@@ -19,6 +19,7 @@ use super::fetch::Fetched;
 use super::plan::{Action, Plan, agents};
 use super::problem::Problem;
 use crate::detector::suspect::Expected;
+use crate::finalizers;
 use crate::spec::Engine;
 use crate::topics;
 
@@ -187,6 +188,35 @@ impl Error {
 async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<(), Error> {
     let answer = tokio::time::timeout(REQUEST_LIMIT, request).await.map_err(|_| Error::Late)?;
     answer.map(drop).map_err(Error::from)
+}
+
+/// The engine as it is now; none if it is gone.
+///
+/// # Errors
+/// If the API server can't be asked.
+pub(super) async fn object(engine: &EngineName, context: &Context) -> Result<Option<DecisionEngine>, Error> {
+    let api = Api::<DecisionEngine>::namespaced(context.client.clone(), &engine.namespace);
+    let answer = tokio::time::timeout(REQUEST_LIMIT, api.get_opt(&engine.name)).await;
+    answer.map_err(|_| Error::Late)?.map_err(Error::from)
+}
+
+/// Adds or removes the engine's finalizer. An engine that is gone is no error.
+///
+/// # Errors
+/// If the API server does not take it.
+pub(super) async fn finalizer(
+    name: &EngineName,
+    object: &DecisionEngine,
+    add: bool,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(patch) = finalizers::patch(object, add) else { return Ok(()) };
+    let api = Api::<DecisionEngine>::namespaced(context.client.clone(), &name.namespace);
+    let parameters = PatchParams::default();
+    match limited(async { api.patch(&name.name, &parameters, &Patch::Json::<()>(patch)).await }).await {
+        Err(error) if error.is_gone() => Ok(()),
+        result => result,
+    }
 }
 
 /// Writes the status.

@@ -17,7 +17,7 @@ use super::apply;
 use super::context::Context;
 use super::fetch::Fetched;
 use super::problem::{Alert, Problem};
-use crate::care::evict::{Cause, Decision, Eviction, Outstanding, called, decide};
+use crate::care::evict::{Cause, Decision, Eviction, Outstanding, called, decide, stranded};
 use crate::care::{bare, bypass, groups, guard, outdated, pods};
 use crate::events::Note;
 use crate::evictor;
@@ -121,6 +121,8 @@ fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Conte
     context.notes.care(&engine.name, |memory| {
         memory.look(all, now);
         let mut causes = called(&fetched.view);
+        let log = fetched.object.status.as_ref().and_then(|status| status.topic.as_ref());
+        causes.extend(stranded(&fetched.view, log.map(|topic| topic.id.as_str())));
         for pod in bare::replaceable(all, memory) {
             let cause = Cause { why: "it has no sidecar".to_owned(), bare: true };
             causes.insert(pod.uid().unwrap_or_default(), cause);

@@ -6,7 +6,7 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 
-/// A holder that has not renewed for so long holds no more. Counted from when *this* process saw the last renewal: the
+/// How long whoever leads holds the Lease. A holder that has not renewed for so long holds no more. Counted from when *this* process saw the last renewal: the
 /// clocks of two nodes need not agree.
 pub const DURATION: Duration = Duration::from_secs(15);
 
@@ -32,7 +32,10 @@ impl Observed {
 #[must_use]
 pub fn claim(observed: Option<&Observed>, me: &str, now: Instant, time: Timestamp) -> Option<LeaseSpec> {
     let holder = observed.and_then(|observed| observed.spec.holder_identity.as_deref()).unwrap_or_default();
-    let expired = |observed: &Observed| now.saturating_duration_since(observed.since) >= DURATION;
+    let expired = |observed: &Observed| {
+        let held = observed.spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        now.saturating_duration_since(observed.since) >= held.map_or(DURATION, Duration::from_secs)
+    };
     let mine = holder == me;
     if !mine && !holder.is_empty() && !observed.is_some_and(expired) {
         return None;
@@ -48,6 +51,19 @@ pub fn claim(observed: Option<&Observed>, me: &str, now: Instant, time: Timestam
         lease_transitions: Some(if mine || observed.is_none() { transitions } else { transitions + 1 }),
         ..LeaseSpec::default()
     })
+}
+
+/// What to write so that nobody leads for `duration`, whoever leads now: they see that the Lease is another's.
+#[must_use]
+pub fn seize(before: Option<&LeaseSpec>, me: &str, duration: Duration, time: Timestamp) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(me.to_owned()),
+        lease_duration_seconds: i32::try_from(duration.as_secs()).ok(),
+        acquire_time: Some(MicroTime(time)),
+        renew_time: Some(MicroTime(time)),
+        lease_transitions: Some(before.and_then(|spec| spec.lease_transitions).unwrap_or(0) + 1),
+        ..LeaseSpec::default()
+    }
 }
 
 /// What to write to let go; none where it is not held by `me`.
@@ -97,6 +113,15 @@ mod tests {
         assert_eq!(claim(Some(&observed), "b", now + DURATION, TIME), None);
         let taken = claim(Some(&observed), "b", almost + DURATION, TIME).unwrap();
         assert_eq!(taken.lease_transitions, Some(1));
+    }
+
+    #[test]
+    fn what_was_seized_is_waited_for_as_long_as_it_says() {
+        let now = Instant::now();
+        let held = claim(None, "a", now, TIME).unwrap();
+        let seized = seen(seize(Some(&held), "uninstall", DURATION * 4, TIME), now);
+        assert_eq!(claim(Some(&seized), "a", now + DURATION, TIME), None, "also the one that led");
+        assert!(claim(Some(&seized), "a", now + DURATION * 4, TIME).is_some(), "and not for ever");
     }
 
     #[test]
