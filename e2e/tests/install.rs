@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use decree_e2e::install::{self, NAMESPACE, RELEASE};
 use decree_e2e::parts::progress::Progress;
 use decree_e2e::{Bed, Namespace, manifests};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const ENGINE: &str = "ledger";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +27,17 @@ fn charts_are_well_formed() -> Result<()> {
         bed.helm(&["lint", "--strict", &path(chart)])?;
         let rendered = bed.helm(&["template", chart, &path(chart), "--namespace", "elsewhere"])?;
         ensure!(rendered.contains("kind: "), "{chart} renders nothing");
+    }
+    let all = "serviceMonitor.enabled=true,serviceMonitor.labels.a=b,replicas=3,priorityClassName=p,nodeSelector.a=b";
+    let rendered = bed.helm(&["template", "decree", &path("decree"), "--set", all])?;
+    for part in [
+        "kind: ServiceMonitor",
+        "replicas: 3",
+        "kind: PodDisruptionBudget",
+        "aggregate-to-view",
+        "pre-delete",
+    ] {
+        ensure!(rendered.contains(part), "no {part} in {rendered}");
     }
     let refusal = bed.helm(&["template", "decree", &path("decree"), "--set", "replicas=many"]);
     ensure!(refusal.is_err(), "a value of the wrong kind was taken");
@@ -79,6 +90,63 @@ fn plain_kubectl_apply_installs_it_as_helm_does() -> Result<()> {
     let restored = install::helm(&bed, &Progress::new());
     result.and(removed.map(drop)).and(restored)?;
     works(&bed, "by-helm-again")
+}
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn upgraded_uninstalled_and_installed_again_it_harms_nothing_that_runs() -> Result<()> {
+    let _alone = INSTALLATION.lock();
+    let bed = Bed::of_test()?;
+    bed.in_namespace("kept", |namespace| {
+        namespace.apply(&manifests::recorder_engine(&bed, ENGINE).to_string())?;
+        let first = namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+        namespace.apply(&manifests::recorders(ENGINE, 1, &[]).to_string())?;
+        let agents = namespace.wait_agents(ENGINE, 1, Duration::from_secs(120))?;
+        let lives = |namespace: &Namespace| -> Result<Value> {
+            let pod = namespace.get_json("pod", &agents[0].pod)?;
+            let starts = |kind: &str| pod["status"][kind][0]["restartCount"].clone();
+            let uid = pod["metadata"]["uid"].clone();
+            Ok(json!([uid, starts("containerStatuses"), starts("initContainerStatuses")]))
+        };
+        let before = lives(namespace)?;
+
+        let chart = path("decree");
+        let values = ["--set", "logLevel=debug", "--set", "replicas=1", "--set", "webhook.timeoutSeconds=15"];
+        let place = ["--namespace", NAMESPACE, "--reuse-values", "--wait", "--timeout", "180s"];
+        bed.helm(&[&["upgrade", RELEASE, &chart][..], &place, &values].concat())?;
+        works(&bed, "upgraded")?;
+        ensure!(lives(namespace)? == before, "an upgrade restarted an agent");
+
+        let restored = without_an_operator(&bed, namespace);
+        install::helm(&bed, &Progress::new())?;
+        restored?;
+        let after = namespace.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+        ensure!(first["metadata"]["uid"] == after["metadata"]["uid"], "another engine");
+        ensure!(first["status"]["topic"]["id"] == after["status"]["topic"]["id"], "another log");
+        ensure!(lives(namespace)? == before, "an agent was restarted");
+        // The pod that began without a sidecar is found, and made anew.
+        namespace.wait_agents(ENGINE, 2, Duration::from_secs(240)).map(drop)
+    })
+}
+
+/// Uninstalls; nothing of an engine goes, and a namespace ends whatever its engines' policy.
+fn without_an_operator(bed: &Bed, namespace: &Namespace) -> Result<()> {
+    let other = bed.namespace("unheld")?;
+    let mut engine = manifests::recorder_engine(bed, ENGINE);
+    engine["spec"]["kafka"]["deletionPolicy"] = json!("Delete");
+    other.apply(&engine.to_string())?;
+    other.wait_engine(ENGINE, "Ready", "True", LIMIT)?;
+    bed.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "180s"])?;
+    let held = other.get_json("decisionengine", ENGINE)?;
+    ensure!(held["metadata"]["finalizers"].is_null(), "it is still held: {}", held["metadata"]);
+    bed.kubectl(&["delete", "namespace", other.name(), "--timeout=60s"])?;
+    namespace.get_json("decisionengine", ENGINE)?;
+    namespace.get_json("secret", &format!("decree-{ENGINE}"))?;
+    namespace.kubectl(&["scale", &format!("deployment/{ENGINE}"), "--replicas=2"])?;
+    namespace.wait("a pod without a sidecar", LIMIT, || {
+        let pods = namespace.list_json("pods", &format!("decree.dev/engine={ENGINE}"))?;
+        Ok((pods.len() == 2).then_some(()))
+    })
 }
 
 /// Renders and applies both charts, twice.

@@ -10,6 +10,7 @@ mod promises {
     mod apply;
     mod care;
     mod credentials;
+    mod deletion;
     mod exactly_once;
     mod healing;
     mod jobs;
@@ -21,6 +22,7 @@ mod promises {
     mod replicate;
     mod rights;
     mod rollout;
+    mod settings;
     mod sidecar_crash;
     mod suspect;
     mod vanished_logs;

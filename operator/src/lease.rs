@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use record::Observed;
 
 /// A leader that could not renew for so long leads no more: well before anybody else may take the Lease.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 /// How often the leader renews and the others look. With up to a fifth more, so that they don't all come at once.
 const PERIOD: Duration = Duration::from_secs(2);
 /// One request: the client itself would try for much longer.
@@ -207,11 +207,16 @@ impl Elector {
     }
 }
 
-/// Takes the Lease from whoever has it, so that nobody leads for `duration`, and waits until nobody does any more.
+/// Takes the Lease from whoever has it, so that nobody leads from [`DEADLINE`] on, for `duration`.
 ///
 /// # Errors
 /// If the API server does not take it.
-pub async fn seize(client: Client, namespace: &str, config: &Config, duration: Duration) -> Result<(), kube::Error> {
+pub async fn seize(
+    client: Client,
+    namespace: &str,
+    config: &Config,
+    duration: Duration,
+) -> Result<(), kube::Error> {
     let api = Api::<Lease>::namespaced(client, namespace);
     let name = config.lease.as_str();
     loop {
@@ -219,14 +224,11 @@ pub async fn seize(client: Client, namespace: &str, config: &Config, duration: D
         let spec = record::seize(lease.spec.as_ref(), "uninstall", duration, Timestamp::now());
         lease.spec = Some(spec);
         match api.replace(name, &PostParams::default(), &lease).await {
-            Ok(_) => break,
+            Ok(_) => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => sleep(Duration::from_millis(100)).await,
             Err(error) => return Err(error),
         }
     }
-    // Who led may have renewed a moment ago, and be cut off since.
-    sleep(DEADLINE).await;
-    Ok(())
 }
 
 /// Up to a fifth longer.

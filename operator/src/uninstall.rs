@@ -10,9 +10,9 @@ use crate::finalizers;
 use crate::lease;
 
 /// For so long after it nobody leads: the Deployment goes meanwhile. If it does not, all goes on as before.
-const UNLED: Duration = Duration::from_secs(120);
+const UNLED: Duration = Duration::from_secs(20);
 /// For all of it.
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(120);
 /// So many engines are listed at once.
 const PAGE: u32 = 200;
 
@@ -49,7 +49,12 @@ pub enum Error {
 pub async fn uninstall(config: Config) -> Result<(), Error> {
     let work = async {
         let client = Client::try_default().await?;
-        lease::seize(client.clone(), &config.operator_namespace, &config.lease, UNLED).await?;
+        let unled = async |duration| {
+            lease::seize(client.clone(), &config.operator_namespace, &config.lease, duration).await
+        };
+        unled(LIMIT).await?;
+        // Who led may have renewed a moment ago, and be cut off since.
+        tokio::time::sleep(lease::DEADLINE).await;
         let engines = match &config.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -62,7 +67,7 @@ pub async fn uninstall(config: Config) -> Result<(), Error> {
             }
             match listed.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
-                None => return Ok(()),
+                None => return Ok(unled(UNLED).await?),
             }
         }
     };

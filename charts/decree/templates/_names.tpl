@@ -26,3 +26,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "decree.image" -}}
 {{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
 {{- end }}
+
+{{- /* Annotations of what is there before an uninstallation only. */}}
+{{- define "decree.hook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}

@@ -111,7 +111,10 @@ pub async fn leave(
                 Err(topics::Error::Unreachable(format!("delete topic {topic}: no end within {LIMIT:?}")))
             });
             if let Err(error) = deleted {
-                let message = format!("the topics are to be deleted first: {error}; it is tried for {} s", DEADLINE.as_secs());
+                let message = format!(
+                    "the topics are to be deleted first: {error}; it is tried for {} s",
+                    DEADLINE.as_secs()
+                );
                 mark(name, object, "Deleting", message, context).await?;
                 return Ok(Some(AGAIN));
             }
@@ -151,7 +154,11 @@ async fn delete(
 ///
 /// # Errors
 /// If the API server does not take the status.
-pub async fn pause(name: &EngineName, object: &DecisionEngine, context: &Context) -> Result<(), apply::Error> {
+pub async fn pause(
+    name: &EngineName,
+    object: &DecisionEngine,
+    context: &Context,
+) -> Result<(), apply::Error> {
     let message = format!(
         "the annotation {} is set: nothing of this engine is written, created, deleted or evicted, and its other conditions \
          are those of before; remove the annotation to go on",
@@ -225,7 +232,8 @@ mod tests {
     use super::*;
 
     fn engine(policy: &str, held: bool, created: Option<bool>, deleted: Option<i64>) -> DecisionEngine {
-        let finalizers = if held { vec!["other/finalizer", labels::FINALIZER] } else { vec!["other/finalizer"] };
+        let finalizers =
+            if held { vec!["other/finalizer", labels::FINALIZER] } else { vec!["other/finalizer"] };
         let mut object: DecisionEngine = serde_json::from_value(json!({
             "apiVersion": "decree.dev/v1alpha1", "kind": "DecisionEngine",
             "metadata": {"name": "policy", "namespace": "shop", "finalizers": finalizers},
@@ -258,7 +266,11 @@ mod tests {
         assert_eq!(step(&engine("Delete", true, Some(false), Some(0)), at(1)), Step::LetGo);
         assert_eq!(step(&engine("Delete", true, None, Some(0)), at(1)), Step::LetGo);
         assert_eq!(step(&engine("Retain", true, Some(true), Some(0)), at(1)), Step::LetGo);
-        assert_eq!(step(&engine("Delete", false, Some(true), Some(0)), at(1)), Step::Stay, "it may go already");
+        assert_eq!(
+            step(&engine("Delete", false, Some(true), Some(0)), at(1)),
+            Step::Stay,
+            "it may go already"
+        );
     }
 
     #[test]
