@@ -213,7 +213,12 @@ pub(super) async fn finalizer(
     let Some(patch) = finalizers::patch(object, add) else { return Ok(()) };
     let api = Api::<DecisionEngine>::namespaced(context.client.clone(), &name.namespace);
     let parameters = PatchParams::default();
-    match limited(async { api.patch(&name.name, &parameters, &Patch::Json::<()>(patch)).await }).await {
+    let request = async {
+        let written = api.patch(&name.name, &parameters, &Patch::Json::<()>(patch)).await?;
+        context.notes.wrote(name, written.resource_version().as_deref().unwrap_or_default());
+        Ok(())
+    };
+    match limited(request).await {
         Err(error) if error.is_gone() => Ok(()),
         result => result,
     }
@@ -236,7 +241,11 @@ pub async fn status(
         "status": status,
     });
     let parameters = PatchParams::apply(labels::FIELD_MANAGER).force();
-    let request = async { api.patch_status(&engine.name, &parameters, &Patch::Apply(object)).await };
+    let request = async {
+        let written = api.patch_status(&engine.name, &parameters, &Patch::Apply(object)).await?;
+        context.notes.wrote(engine, written.resource_version().as_deref().unwrap_or_default());
+        Ok(())
+    };
     match limited(request).await {
         Err(error) if error.is_gone() => Ok(()),
         result => result,

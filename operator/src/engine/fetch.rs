@@ -8,6 +8,7 @@ use decree_crds::{DecisionEngine, labels};
 use decree_kafka::Connection;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
@@ -26,7 +27,7 @@ const ASK_AGAIN: u32 = 4;
 /// What is known of an engine.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The resource itself, as the API server has it now: a watch may be behind our own last status.
+    /// The resource itself, not older than our own last write.
     pub object: DecisionEngine,
     /// The uid of `kube-system`.
     pub cluster: String,
@@ -72,12 +73,11 @@ pub enum Error {
 /// If the API server can't be read. Kafka's errors are part of the answer.
 pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetched>, Error> {
     let api = |what, source| Error::Api { what, engine: name.clone(), source };
-    let engines = Api::<DecisionEngine>::namespaced(context.client.clone(), &name.namespace);
-    let object = engines.get_opt(&name.name).await.map_err(|error| api("the engine", error))?;
-    let Some(object) = object else { return Ok(None) };
     if !context.stores.seen().await {
         return Err(Error::Watch);
     }
+    let object = engine(name, context).await.map_err(|error| api("the engine", error))?;
+    let Some(object) = object else { return Ok(None) };
     let cluster = cluster(context).await.map_err(|error| api("the namespace kube-system", error))?;
     let secret = secret(name, context).await.map_err(|error| api("the Secret", error))?;
     let services = services(name, &object, context).await.map_err(|error| api("the Services", error))?;
@@ -107,6 +107,19 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
         _ => None,
     };
     Ok(Some(Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf, read }))
+}
+
+/// From the watch, unless that is behind our own last write: at rest nobody is asked.
+async fn engine(name: &EngineName, context: &Context) -> Result<Option<DecisionEngine>, kube::Error> {
+    let seen = context.stores.engines.get(&ObjectRef::new(&name.name).within(&name.namespace));
+    let current = |engine: &Arc<DecisionEngine>| {
+        context.notes.is_current(name, engine.resource_version().as_deref().unwrap_or_default())
+    };
+    if let Some(engine) = seen.filter(current) {
+        return Ok(Some(engine.as_ref().clone()));
+    }
+    let engines = Api::<DecisionEngine>::namespaced(context.client.clone(), &name.namespace);
+    engines.get_opt(&name.name).await
 }
 
 async fn cluster(context: &Context) -> Result<String, kube::Error> {

@@ -98,6 +98,8 @@ struct Engine {
     next: Option<Instant>,
     failures: u32,
     numbers: Option<Instant>,
+    /// What our last write of it made of its resource version.
+    written: Option<u64>,
     /// Of this incarnation of the log.
     read: Option<(String, Read)>,
 }
@@ -136,7 +138,12 @@ impl Notes {
             return false;
         }
         // The cluster stays open until the next question, in case that it is the same one.
-        *engine = Engine { of: of.clone(), cluster: engine.cluster.take(), ..Engine::default() };
+        *engine = Engine {
+            of: of.clone(),
+            cluster: engine.cluster.take(),
+            written: engine.written,
+            ..Engine::default()
+        };
         true
     }
 
@@ -170,6 +177,20 @@ impl Notes {
         match self.engines().get(name)?.answer.as_ref()? {
             Ok(Found { log: Some((topic, scan)), .. }) if topic.id == id => Some(scan.clone()),
             Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Whether what the watch has seen is not older than our own last write. Versions of one object are numbers that grow.
+    pub fn is_current(&self, name: &EngineName, version: &str) -> bool {
+        let written = self.engines().get(name).and_then(|engine| engine.written);
+        written.is_none_or(|written| version.parse::<u64>().is_ok_and(|version| version >= written))
+    }
+
+    /// The engine was written, and has this resource version now.
+    pub fn wrote(&self, name: &EngineName, version: &str) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            // One that is no number is never reached: then the API server is asked each time.
+            engine.written = Some(version.parse().unwrap_or(u64::MAX));
         }
     }
 
@@ -319,6 +340,20 @@ mod tests {
         assert_eq!(notes.due(&name(), false, now).as_secs(), 2, "but it is asked again soon");
         notes.answered(&name(), None, away(), now);
         assert_eq!(notes.fresh(&name(), now), Some(away()));
+    }
+
+    #[test]
+    fn what_the_watch_saw_before_our_own_write_is_old() {
+        let notes = Notes::default();
+        assert!(notes.is_current(&name(), "7"));
+        notes.first_sight(&name(), &("uid".into(), 1));
+        notes.wrote(&name(), "9");
+        assert!(!notes.is_current(&name(), "8"));
+        assert!(notes.is_current(&name(), "9") && notes.is_current(&name(), "10"));
+        notes.first_sight(&name(), &("uid".into(), 2));
+        assert!(!notes.is_current(&name(), "8"), "whatever generation is looked at");
+        notes.wrote(&name(), "no number");
+        assert!(!notes.is_current(&name(), "no number"));
     }
 
     #[test]
