@@ -13,6 +13,7 @@ use kube::{Resource, ResourceExt};
 use super::context::Context;
 use super::{apply, explain};
 use crate::care::groups;
+use crate::credentials;
 use crate::events::Note;
 use crate::topics;
 
@@ -139,7 +140,13 @@ async fn delete(
     id: &str,
     context: &Context,
 ) -> Result<(), topics::Error> {
-    let cluster = context.clusters.at(&object.spec.kafka.bootstrap_servers)?;
+    let names = credentials::names(&object.spec);
+    let secrets = context.secrets.of(&context.client, &name.namespace, names, false).await;
+    let secrets = secrets.map_err(|error| topics::Error::Failed(format!("read its Secrets: {error}")))?;
+    let connection = credentials::of(&object.spec, &secrets).operator.map_err(|problem| {
+        topics::Error::NoCredentials { reason: problem.reason, message: problem.message }
+    })?;
+    let cluster = context.clusters.at(&connection)?;
     match cluster.delete(topic, Some(id)).await {
         // Somebody made another of that name: it is not this engine's, nor is what stands beside it.
         Err(topics::Error::Replaced(_)) => return Ok(()),
