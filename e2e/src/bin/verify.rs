@@ -119,7 +119,7 @@ fn on_cluster(bed: &Bed, arguments: &Arguments, progress: &Progress) -> Result<(
     let beside = run(
         "tests on the cluster",
         &[&arguments.packages()[..], &["--lib", "--bins", "--tests"]].concat(),
-        &["--test-threads=3", "--skip", ALONE],
+        &["--test-threads=3", "--show-output", "--skip", ALONE],
     );
     // What breaks parts that all share runs beside nothing else.
     let alone = run(
