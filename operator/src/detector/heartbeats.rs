@@ -251,7 +251,7 @@ fn take(heartbeats: &Heartbeats, topics: &BTreeMap<String, Vec<EngineName>>, hea
     match heard {
         Heard::Record { topic, record } => {
             let names = topics.get(&topic).map(Vec::as_slice).unwrap_or_default();
-            match serde_json::from_slice(&record.value.unwrap_or_default()) {
+            match Heartbeat::read(&record.value.unwrap_or_default()) {
                 Ok(heartbeat) => heartbeats.hear(names, &heartbeat, Instant::now()),
                 Err(error) => tracing::debug!(topic, %error, "a record that is no heartbeat"),
             }
