@@ -19,7 +19,7 @@ const CRATES: [(&str, &str, &[&str]); 6] = [
     ("decree-kafka", "sidecar/kafka", &["decree-wire"]),
     ("decree-sidecar", "sidecar", &["decree-wire", "decree-kafka"]),
     ("decree-operator", "operator", &["decree-wire", "decree-crds", "decree-kafka"]),
-    ("decree-e2e", "e2e", &["decree-wire", "decree-crds"]),
+    ("decree-e2e", "e2e", &["decree-wire", "decree-crds", "decree-kafka"]),
 ];
 
 fn root() -> PathBuf {

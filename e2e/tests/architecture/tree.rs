@@ -64,9 +64,20 @@ fn declared(items: &[syn::Item], name: &str, folder: &Path, modules: &mut Module
         let inner = folder.join(&ident);
         match &module.content {
             Some((_, items)) => declared(items, &path, &inner, modules),
-            None => collect(path, &folder.join(format!("{ident}.rs")), &inner, modules),
+            None => {
+                let file = elsewhere(module).unwrap_or_else(|| format!("{ident}.rs"));
+                collect(path, &folder.join(file), &inner, modules);
+            }
         }
     }
+}
+
+/// The file that a `#[path]` names: tests may share one.
+fn elsewhere(module: &syn::ItemMod) -> Option<String> {
+    let attribute = module.attrs.iter().find(|attribute| attribute.path().is_ident("path"))?;
+    let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
+    let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(file), .. }) = &pair.value else { return None };
+    Some(file.value())
 }
 
 /// A file's syntax tree.
