@@ -31,9 +31,11 @@ fn a_command_that_kills_halts_all_at_its_position() -> Result<()> {
         }
         let topic = format!("decree.{}.{ENGINE}", namespace.name());
         let deadly = post("/die", "deadly");
+        let address = namespace.service_address(ENGINE)?;
+        let patient = Client::patient(format!("http://{address}"), LIMIT);
         std::thread::scope(|scope| {
             // The one who asks is told that nobody can say, and that repeating it is safe.
-            let asked = scope.spawn(|| service.send(&deadly));
+            let asked = scope.spawn(|| patient.send(&deadly));
             namespace.wait("the deadly command in the log", LIMIT, || {
                 Ok((Fold::of_topic(namespace.bed(), &topic)?.times("deadly") == 1).then_some(()))
             })?;
