@@ -14,10 +14,14 @@ const BELIEVED: Duration = Duration::from_secs(55);
 /// What nobody asked for in so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
+/// When a Secret was read, and what was there.
+type Read = (Instant, Option<Data>);
+
 /// What was read lately.
 #[derive(Debug, Default)]
 pub struct Secrets {
-    read: Mutex<HashMap<(String, String), (Instant, Option<Data>)>>,
+    /// By namespace and name.
+    read: Mutex<HashMap<(String, String), Read>>,
 }
 
 impl Secrets {
