@@ -7,6 +7,7 @@ mod replica {
     mod counter;
     mod kills;
     mod rebuild;
+    mod settings;
 }
 
 use std::time::Duration;

@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 use super::door::Door;
 use super::{event, prefer};
+use crate::agent::Engine;
 use crate::answer::respond;
 use crate::problem::Problem;
-use crate::propose::Whereabouts;
+use crate::propose::{self, Whereabouts};
+use crate::replica::Resolution;
 use crate::shutdown;
 
 /// Proposes the body, and waits for what the client prefers.
@@ -54,7 +56,15 @@ pub(super) async fn whereabouts(
     let found = match found {
         Whereabouts::Unknown => Where { id, state: "unknown", position: None, outcome: None },
         Whereabouts::Ordered(position) => {
-            Where { id, state: "ordered", position: Some(position), outcome: None }
+            let passed = engine.replica.progress().borrow().next > position;
+            // What is void has no identity in the dedup window; what became of its position is known.
+            let void = passed && matches!(resolved(&engine, position).await?, Resolution::Void(_));
+            Where {
+                id,
+                state: if void { "void" } else { "ordered" },
+                position: Some(position),
+                outcome: None,
+            }
         }
         Whereabouts::Applied(known) => Where {
             id,
@@ -64,4 +74,9 @@ pub(super) async fn whereabouts(
         },
     };
     door.intake.hold(Json(found).into_response())
+}
+
+/// What became of a position that was passed: at once.
+async fn resolved(engine: &Engine, position: Position) -> Result<Resolution, Problem> {
+    Ok(engine.replica.resolved(position).await.map_err(propose::Error::from)?)
 }

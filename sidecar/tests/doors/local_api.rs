@@ -239,6 +239,15 @@ async fn propose_until_taken(agent: &Running, id: &str) -> Answer {
 }
 
 #[tokio::test]
+async fn a_command_that_no_application_gets_is_void_and_stays_so() {
+    let agent = start(super::agent::replicating(decree_wire::document::Reads::Local), 1).await;
+    let void = propose(&agent, &[("ce-id", "plain")], "x").await;
+    assert_eq!((void.status.as_u16(), void.problem().as_str()), (422, "void"));
+    let told = send("GET", &format!("{}/v1/commands/plain", agent.api), &[], "").await.json();
+    assert_eq!((&told["state"], &told["position"]), (&"void".into(), &1.into()));
+}
+
+#[tokio::test]
 async fn an_agent_without_a_document_lives_and_says_what_it_waits_for() {
     let agent = doors(MemoryLog::new(), tempfile::tempdir().unwrap()).await;
     let get = |path: &'static str| {
