@@ -150,3 +150,41 @@ pub fn late() -> Problem {
         format!("send the whole body within {} seconds", LIMIT.as_secs()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(bytes: usize) -> Response {
+        Response::new(Body::from(vec![b'x'; bytes]))
+    }
+
+    #[tokio::test]
+    async fn large_answers_take_room_until_they_are_read() {
+        let intake = Intake::default();
+        let first = intake.hold(answer(8 << 20)).unwrap();
+        assert_eq!(first.headers()[header::CONTENT_LENGTH], (8 << 20).to_string());
+        assert!(intake.hold(answer(8 << 20)).is_err(), "two are more than may wait");
+        assert!(intake.hold(answer(4 << 20)).is_ok());
+        for _ in 0..1000 {
+            intake.hold(answer(16 << 10)).unwrap();
+        }
+        assert_eq!(first.into_body().collect().await.unwrap().to_bytes().len(), 8 << 20);
+        assert!(intake.hold(answer(8 << 20)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn bodies_together_have_a_limit_and_make_room_again() {
+        let intake = Intake::default();
+        let body = || Body::from(vec![b'x'; MAX_PAYLOAD]);
+        let mut taken = Vec::new();
+        while taken.len() * MAX_PAYLOAD <= TOTAL_BYTES - MAX_PAYLOAD {
+            taken.push(intake.read(&HeaderMap::new(), body()).await.unwrap());
+        }
+        assert!(intake.read(&HeaderMap::new(), body()).await.is_err());
+        taken.pop();
+        assert!(intake.read(&HeaderMap::new(), body()).await.is_ok());
+        let large = Body::from(vec![b'x'; MAX_PAYLOAD + 1]);
+        assert!(intake.read(&HeaderMap::new(), large).await.is_err());
+    }
+}
