@@ -23,7 +23,7 @@ fn base(connection: &Connection) -> Result<ClientConfig> {
         .set("bootstrap.servers", connection.brokers())
         .set("client.id", &connection.client_id)
         .set("socket.keepalive.enable", "true")
-        .set("socket.connection.setup.timeout.ms", "5000")
+        .set("socket.connection.setup.timeout.ms", millis(setup_limit(connection)))
         // A broker that was cut off without a FIN is noticed this late, instead of after a minute.
         .set("socket.timeout.ms", "10000")
         .set("reconnect.backoff.ms", "100")
@@ -51,6 +51,13 @@ fn base(connection: &Connection) -> Result<ClientConfig> {
         config.set("sasl.username", username).set("sasl.password", password);
     }
     Ok(config)
+}
+
+/// How long a connection may take to be made. Handshakes and passwords are several questions and answers more, each of
+/// which a broker that is short of CPU takes its time for; given up too soon, none is ever made.
+fn setup_limit(connection: &Connection) -> Duration {
+    let secured = connection.tls.is_some() || connection.sasl.is_some();
+    Duration::from_secs(if secured { 20 } else { 5 })
 }
 
 pub(crate) fn admin(connection: &Connection) -> Result<ClientConfig> {

@@ -132,18 +132,19 @@ struct KafkaReader {
 #[async_trait]
 impl Reader for KafkaReader {
     async fn next(&mut self, wait: Duration) -> Result<Batch, Error> {
-        let fetched = self.reader.next(BATCH_RECORDS, BATCH_BYTES, wait).await.map_err(fault::error)?;
+        let fetched = self.reader.next(BATCH_RECORDS, BATCH_BYTES, wait).await;
+        match self.reader.committed() {
+            Some(Ok(())) => self.refusals.note(Way::Commit, None),
+            Some(Err(error)) => fault::refused(&error, |why| self.refusals.note(Way::Commit, Some(why))),
+            None => {}
+        }
+        let fetched = fetched.map_err(fault::error)?;
         let entries = fetched.records.into_iter().map(stored).collect::<Result<_, _>>()?;
         let end = fetched.end.map(convert::position).transpose()?;
         Ok(Batch { entries, next: convert::position(fetched.next)?, end })
     }
 
     async fn commit(&mut self, next: Position) -> Result<(), Error> {
-        match self.reader.committed() {
-            Some(Ok(())) => self.refusals.note(Way::Commit, None),
-            Some(Err(error)) => fault::refused(&error, |why| self.refusals.note(Way::Commit, Some(why))),
-            None => {}
-        }
         self.reader.commit(convert::offset(next)?).map_err(fault::error)
     }
 }
