@@ -42,9 +42,11 @@ const OWN_BED: &str = "verify";
 /// What the names of tests begin with that stop brokers, nodes or the operator.
 const ALONE: &str = "alone::";
 /// What only a bed can show, and why. A test that needs a bed and is not named here fails on another cluster.
-const NEED_A_BED: [(&str, &str); 5] = [
+const NEED_A_BED: [(&str, &str); 7] = [
     ("promises::care::what_outlives_its_container", "kills processes of containers"),
+    ("promises::credentials::", "needs listeners with TLS and SASL, and users that it may change"),
     ("promises::exactly_once::", "kills processes of containers"),
+    ("promises::rights::", "needs a user whose rights it may change"),
     ("promises::sidecar_crash::", "kills processes of containers"),
     ("promises::suspect::", "stops processes of containers"),
     ("promises::vanished_logs::a_log_trimmed", "stops processes of containers"),
