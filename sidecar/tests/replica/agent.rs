@@ -23,8 +23,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::counter::Counter;
-
 /// Of paused time: long enough for every back-off.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -112,8 +110,8 @@ impl World {
     }
 
     /// With an application that is its own life.
-    pub(crate) fn start_counter(&self, counter: &Arc<Counter>, state: &Path) -> Agent {
-        self.open(Restart::Container, false, state, counter.clone(), counter.clone())
+    pub(crate) fn start_living<A: App + Life + 'static>(&self, app: &Arc<A>, state: &Path) -> Agent {
+        self.open(Restart::Container, false, state, app.clone(), app.clone())
     }
 
     fn start_with(&self, restart: Restart, replicates: bool, state: &Path) -> Agent {

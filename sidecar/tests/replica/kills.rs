@@ -54,7 +54,7 @@ async fn kubelet(agent: &Agent, counter: &Counter) {
 async fn undisturbed(world: &World, last: Position) -> Digest {
     let folder = tempfile::tempdir().unwrap();
     let counter = Arc::new(Counter::new(0));
-    let agent = world.start_counter(&counter, folder.path());
+    let agent = world.start_living(&counter, folder.path());
     agent.at(last).await.digest.unwrap()
 }
 
@@ -71,7 +71,7 @@ async fn each_lives_count_is_what_a_fold_over_the_log_gives() {
         let counter = Arc::new(Counter::new(seed));
         counter.trouble(seed % 4);
         let folder = tempfile::tempdir().unwrap();
-        let mut agent = world.start_counter(&counter, folder.path());
+        let mut agent = world.start_living(&counter, folder.path());
         for _ in 0..30 {
             // A new life is looked at for half a second before it is given anything.
             let wait = if dice.below(4) == 0 { 100 } else { 500 + dice.below(700) };
@@ -79,7 +79,7 @@ async fn each_lives_count_is_what_a_fold_over_the_log_gives() {
             match dice.below(4) {
                 0 => {
                     agent.kill().await;
-                    agent = world.start_counter(&counter, folder.path());
+                    agent = world.start_living(&counter, folder.path());
                 }
                 1 => counter.die(),
                 _ => {}
