@@ -146,7 +146,7 @@ fn register_progress(registry: &mut Registry, progress: &Progress) {
         state.get_or_create(&[("state", label)]).set(i64::from(own == progress.state));
     }
     registry.register("decree_replica_state", "1 for the state that the replica is in", state);
-    let counts = progress.counts;
+    let (counts, tally) = (progress.counts, progress.tally);
     for (name, help, count) in [
         ("decree_entries_applied", "Commands that the application answered", counts.applied),
         ("decree_entries_rejected", "Of those, answered with 4xx or worse", counts.rejected),
@@ -154,6 +154,10 @@ fn register_progress(registry: &mut Registry, progress: &Progress) {
         ("decree_entries_reused", "Commands under the id of another", counts.reused),
         ("decree_entries_void", "Entries that no application of this class gets", counts.void),
         ("decree_delivery_retries", "Deliveries that had to be repeated", counts.retries),
+        // Since the pod's journal began: a sidecar that was killed does not forget them.
+        ("decree_in_doubt", "Deliveries whose end nobody can say", tally.doubts),
+        ("decree_redelivered", "Of those, delivered again to the same life: idempotent", tally.redelivered),
+        ("decree_rebuilds", "New lives of the application that the log was replayed to", tally.rebuilds),
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }
@@ -164,14 +168,21 @@ mod tests {
     use decree_wire::position::Position;
 
     use super::*;
+    use crate::replica::Tally;
 
     #[test]
     fn names_and_labels_are_as_documented_and_unknown_has_no_sample() {
         let metrics = Metrics::default();
         metrics.proposed(Proposed::Applied, Duration::from_millis(3));
         metrics.applied(Duration::from_millis(1), Duration::from_millis(2));
-        let progress =
-            Progress { state: State::Running, lag: Some(2), end: Some(Position(9)), ..Progress::default() };
+        let tally = Tally { doubts: 3, redelivered: 1, rebuilds: 2 };
+        let progress = Progress {
+            state: State::Running,
+            lag: Some(2),
+            end: Some(Position(9)),
+            tally,
+            ..Progress::default()
+        };
         let text = metrics.encode("shop/policy", "opa", Some(&progress));
         for line in [
             r#"decree_proposals_total{engine="shop/policy",class="opa",result="applied"} 1"#,
@@ -179,6 +190,9 @@ mod tests {
             r#"decree_head{engine="shop/policy",class="opa"} 9"#,
             r#"decree_replica_state{engine="shop/policy",class="opa",state="running"} 1"#,
             r#"decree_replica_state{engine="shop/policy",class="opa",state="halted"} 0"#,
+            r#"decree_in_doubt_total{engine="shop/policy",class="opa"} 3"#,
+            r#"decree_redelivered_total{engine="shop/policy",class="opa"} 1"#,
+            r#"decree_rebuilds_total{engine="shop/policy",class="opa"} 2"#,
             r#"decree_propose_seconds_count{engine="shop/policy",class="opa"} 1"#,
             r#"decree_apply_seconds_count{engine="shop/policy",class="opa"} 1"#,
             r#"decree_ordered_to_applied_seconds_count{engine="shop/policy",class="opa"} 1"#,
