@@ -152,8 +152,10 @@ impl Notes {
         if let Some(engine) = self.engines().get_mut(name)
             && engine.connection.as_ref() != Some(connection)
         {
-            engine.connection = Some(connection.clone());
-            (engine.next, engine.failures) = (None, 0);
+            let known = engine.connection.replace(connection.clone()).is_some();
+            if known {
+                (engine.next, engine.failures) = (None, 0);
+            }
         }
     }
 
