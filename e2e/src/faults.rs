@@ -105,6 +105,11 @@ impl ContainerProcess {
     pub fn kill(&self) -> Result<()> {
         kill_process(self.0, Signal::KILL).context("kill the process of a container")
     }
+
+    /// As the machine counts.
+    pub fn id(&self) -> u32 {
+        self.0.as_raw_nonzero().get().unsigned_abs()
+    }
 }
 
 /// The node that a pod is on, and the id of its started container.
