@@ -36,7 +36,30 @@ fn a_deleted_topic_is_called_lost_and_not_made_again() -> Result<()> {
         })?;
         namespace.wait_engine_reason(ENGINE, "LogLost", LIMIT)?;
         ensure!(!log.exists()?, "{} was made again", log.topic);
-        agents.iter().try_for_each(|agent| ensure_prefix(agent, &log.commands, BEFORE))
+        agents.iter().try_for_each(|agent| ensure_prefix(agent, &log.commands, BEFORE))?;
+        give_up(namespace, &log, &agents)
+    })
+}
+
+/// A person gives the old log up: each agent that followed it is replaced, and begins with a new and empty one.
+fn give_up(namespace: &Namespace, log: &Log<'_>, before: &[Agent]) -> Result<()> {
+    let engine = namespace.get_json("decisionengine", ENGINE)?;
+    let id = engine["status"]["topic"]["id"].as_str().context("find the lost topic's id")?;
+    let accept = format!("decree.dev/accept-new-log={id}");
+    namespace.kubectl(&["annotate", "decisionengine", ENGINE, &accept])?;
+    namespace.wait_engine(ENGINE, "Ready", "True", NAMED)?;
+    ensure!(log.exists()?, "{} was not made", log.topic);
+    let fresh = namespace.wait("two agents of the new log", 2 * NAMED, || {
+        let agents = namespace.wait_agents(ENGINE, 2, Duration::ZERO)?;
+        let old = agents.iter().find(|agent| before.iter().any(|old| old.pod == agent.pod));
+        ensure!(old.is_none(), "{old:?} is still there");
+        Ok(Some(agents))
+    })?;
+    log.produce("new", BEFORE)?;
+    let fold = Fold::of_topic(log.bed, &log.topic)?;
+    fresh.iter().try_for_each(|agent| {
+        agent.wait_recorded(BEFORE, LIMIT)?;
+        fold.ensure_recorded(agent)
     })
 }
 
@@ -81,9 +104,12 @@ fn a_log_trimmed_past_an_agent_halts_that_agent_alone() -> Result<()> {
         trimmed?;
 
         println!("{}: {}", behind.pod, wait_trouble(namespace, behind, "LogTrimmed")?);
-        let condition = namespace.wait_engine_reason(ENGINE, "LogTrimmed", NAMED)?;
+        let condition = namespace.wait("the agent's name in LogTrimmed", NAMED, || {
+            let condition = namespace.wait_engine_reason(ENGINE, "LogTrimmed", Duration::ZERO)?;
+            ensure!(said(&condition).contains(&behind.pod), "{condition}");
+            Ok(Some(condition))
+        })?;
         println!("{condition}");
-        ensure!(said(&condition).contains(&behind.pod), "the agent is not named: {condition}");
 
         log.produce("after", 1)?;
         let whole = ahead.wait_recorded(2 * BEFORE + 2, LIMIT)?;
