@@ -222,6 +222,7 @@ impl Proposer {
             return already(&command, identity.id, known);
         }
         self.following(deadline).await?;
+        command.head = Some(self.head());
         // A repeat of what this agent ordered and has not applied yet needs no second entry.
         let fingerprint = command.fingerprint();
         let ordered = if named { self.ordered(&identity, fingerprint) } else { None };
@@ -242,11 +243,15 @@ impl Proposer {
     fn complete(&self, command: &mut Command) -> Identity {
         let id = command.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string()).clone();
         let source = command.source.get_or_insert_with(|| engine_source(&self.engine)).clone();
-        let progress = self.replica.progress();
-        let progress = progress.borrow();
-        command.head = Some(progress.end.map_or(progress.next, |end| end.max(progress.next)));
         command.version = Some(self.version);
         Identity { source, id }
+    }
+
+    /// The head as far as it is known. Before the log is followed that is nought, and a command would be void.
+    fn head(&self) -> Position {
+        let progress = self.replica.progress();
+        let progress = progress.borrow();
+        progress.end.map_or(progress.next, |end| end.max(progress.next))
     }
 
     /// A halted replica would let every proposer wait in vain; one that waits does not know yet whose log this is, but

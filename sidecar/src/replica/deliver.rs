@@ -95,6 +95,7 @@ impl Courier {
             self.board.store.begin(&begun)?;
             if self.board.standing().begun.is_some() {
                 self.attempts.tally.redelivered += 1;
+                self.board.tally(self.attempts.tally);
             }
             let end = self.answer(delivery).await;
             let status = end.as_ref().map(|outcome| outcome.status);
