@@ -56,6 +56,7 @@ pub(super) fn agents(all: &[Arc<Pod>], view: &View) -> Heard {
             .into_iter()
             .chain(halts(&halted))
             .chain(trimmed(&views))
+            .chain(not_deterministic(&views))
             .chain(diverged)
             .collect(),
     }
@@ -107,6 +108,23 @@ fn trimmed(views: &[&AgentView]) -> Option<Alert> {
              Keep the topic from being trimmed (retention.ms and retention.bytes -1, no kafka-delete-records); new pods need \
              a new engine",
             pods::named(trimmed.iter().map(String::as_str))
+        ),
+    })
+}
+
+/// An application that was rebuilt and answered otherwise than before differs from itself.
+fn not_deterministic(views: &[&AgentView]) -> Option<Alert> {
+    let says = |agent: &&AgentView| {
+        let mut troubles = agent.heartbeat.iter().flat_map(|heartbeat| &heartbeat.troubles);
+        let why = troubles.find(|trouble| trouble.reason == "NotDeterministic")?;
+        Some(format!("{} ({})", agent.pod, why.message))
+    };
+    let those: Vec<String> = views.iter().filter_map(says).collect();
+    (!those.is_empty()).then(|| Alert {
+        reason: "Diverged",
+        message: format!(
+            "agents that were rebuilt differ from what they were: {}",
+            pods::named(those.iter().map(String::as_str))
         ),
     })
 }
@@ -190,6 +208,18 @@ mod tests {
         };
         let (pod, class) = (heartbeat.pod.clone(), heartbeat.class.clone());
         (uid.into(), AgentView { pod, class, liveness, heartbeat: Some(heartbeat), lasting: vec![] })
+    }
+
+    #[test]
+    fn an_agent_that_answers_otherwise_than_before_its_rebuild_has_diverged() {
+        let (uid, mut differs) = agent("a", Liveness::Live, 9, 0);
+        if let Some(heartbeat) = &mut differs.heartbeat {
+            let message = "it did not give the answers that it gave before".into();
+            heartbeat.troubles = vec![Trouble { reason: "NotDeterministic".into(), message }];
+        }
+        let heard = agents(&[pod("a", true)], &View { agents: [(uid, differs)].into(), ..View::default() });
+        assert_eq!(heard.alerts[0].reason, "Diverged");
+        assert!(heard.alerts[0].message.contains("opa-a (it did not give"), "{}", heard.alerts[0].message);
     }
 
     #[test]
