@@ -44,6 +44,16 @@ pub(crate) fn create(bed: &Bed) -> Result<()> {
     format_disks(bed)
 }
 
+/// All names that a broker can be asked for: this machine's and the brokers'.
+fn write_hosts(bed: &Bed) -> Result<PathBuf> {
+    let file = bed.dir().join("kafka/hosts");
+    let own = fs::read_to_string("/proc/sys/kernel/hostname").context("read the machine's name")?;
+    let brokers = (1..=BROKERS).map(|broker| format!("{} kafka-{broker}.kafka\n", broker_address(broker)));
+    let text = format!("127.0.0.1 localhost {own}{}", brokers.collect::<String>());
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    Ok(file)
+}
+
 impl Bed {
     /// Another certificate for the listeners with TLS, as `client.crt` and `client.key` are but with this file name.
     pub fn sign_kafka_client(&self, file: &str) -> Result<()> {
@@ -186,6 +196,9 @@ fn start_one(bed: &Bed, broker: usize) -> Result<(String, usize)> {
         return Ok((name, 0));
     }
     Program::new(&name, broker_name(broker), "java")
+        // With SASL a broker looks its own name up for each connection, in the thread that serves all of them; no
+        // name server can be reached from here, and to learn that can take five seconds each time.
+        .arg(format!("-Djdk.net.hosts.file={}", write_hosts(bed)?.display()))
         .args(["-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:-UsePerfData"])
         .args(["-cp".to_owned(), format!("{}/*", bed.parts.kafka.display()), "kafka.Kafka".to_owned()])
         .arg(settings_file(bed, broker).display().to_string())

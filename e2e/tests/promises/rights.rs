@@ -38,6 +38,10 @@ fn each_missing_right_is_named() -> Result<()> {
         };
         let operator =
             |rights: &[&str], of: &[&str]| change(namespace, "--add", &user("operator"), rights, of);
+        // Who may make any topic needs no right to this one; and where no list speaks of the cluster, that is everybody.
+        let deny = format!("User:{}", user("operator"));
+        let cluster = ["--force", "--deny-principal", &deny, "--operation", "CREATE", "--cluster"];
+        namespace.bed().kafka_tool("kafka-acls", &[&["--add"][..], &cluster].concat(), None)?;
         agents("--add", &["READ", "WRITE"], &topic)?;
         agents("--add", &["WRITE"], &beats)?;
         agents("--add", &["READ"], &group)?;
@@ -108,6 +112,7 @@ fn each_missing_right_is_named() -> Result<()> {
         println!("{answer}");
         agents("--add", &["WRITE"], &topic)?;
         propose(&pods, 30..40)?;
+        namespace.bed().kafka_tool("kafka-acls", &[&["--remove"][..], &cluster].concat(), None)?;
         anyhow::ensure!(lives(namespace)? == begun, "a pod was made anew, or a container restarted");
         Ok(())
     })
