@@ -121,7 +121,16 @@ fn each_missing_right_is_named() -> Result<()> {
 fn change(namespace: &Namespace, change: &str, user: &str, rights: &[&str], of: &[&str]) -> Result<()> {
     let principal = format!("User:{user}");
     let mut arguments = vec![change, "--force", "--allow-principal", &principal];
-    for right in rights {
+    // The tool knows `ALTER_CONFIGS` as `AlterConfigs`, single words as they are.
+    let spelled: Vec<&str> = rights
+        .iter()
+        .map(|right| match *right {
+            "ALTER_CONFIGS" => "AlterConfigs",
+            "DESCRIBE_CONFIGS" => "DescribeConfigs",
+            right => right,
+        })
+        .collect();
+    for right in spelled {
         arguments.extend(["--operation", right]);
     }
     arguments.extend(of);
