@@ -78,7 +78,7 @@ pub struct Reader {
     lost: Option<Lost>,
     /// An error that came after records, for the next call.
     untold: Option<Error>,
-    committed: Option<Result<(), Refusal>>,
+    uncommitted: Option<String>,
 }
 
 /// librdkafka connects again by itself, but tells neither that nor the end a second time. So the brokers are asked.
@@ -124,7 +124,7 @@ impl Reader {
             stopped: None,
             lost: None,
             untold: None,
-            committed: None,
+            uncommitted: None,
         };
         reader.assign(from)?;
         Ok(reader)
@@ -210,19 +210,18 @@ impl Reader {
         })
     }
 
-    /// What became of the last commit that was answered, once.
-    pub fn committed(&mut self) -> Option<Result<()>> {
-        let answer = self.committed.take()?;
+    /// Why a commit failed, once.
+    pub fn uncommitted(&mut self) -> Option<Error> {
+        let why = self.uncommitted.take()?;
         let group = self.config.get("group.id").unwrap_or_default();
         let what = format!("commit a position of topic {} to group {group}", self.topic);
         let attempt = self.consumer.attempt(what, &self.topic, WATERMARKS_LIMIT);
-        Some(answer.map_err(|refusal| {
-            let attempt = match refusal.code {
-                Code::TopicAuthorizationFailed => attempt,
-                _ => attempt.needs("READ", &format!("group {group}")),
-            };
-            attempt.error(refusal.code, refusal.detail)
-        }))
+        let (attempt, code) = match why.contains("Group authorization failed") {
+            true => (attempt.needs("READ", &format!("group {group}")), Code::GroupAuthorizationFailed),
+            false if why.contains("Topic authorization failed") => (attempt, Code::TopicAuthorizationFailed),
+            false => (attempt, Code::Fail),
+        };
+        Some(attempt.error(code, why))
     }
 
     /// The position that is read next.
@@ -271,9 +270,12 @@ impl Reader {
                     }
                     None => (),
                 },
+                // A refused commit is told nowhere else.
+                Event::Log { facility, message, .. } if facility == "COMMITFAIL" => {
+                    self.uncommitted = Some(message);
+                }
                 Event::Log { message, .. } => self.notice_id(&message),
-                Event::Committed(answer) => self.committed = Some(answer),
-                Event::Record { .. } | Event::End { .. } | Event::Other => (),
+                Event::Record { .. } | Event::End { .. } | Event::Committed(_) | Event::Other => (),
             }
         }
         Ok(records)

@@ -99,7 +99,7 @@ impl Log for KafkaLog {
         let Settings { connection, topic, group, refusals } = &self.settings;
         let settings = ReaderSettings::new(topic, convert::offset(from)?, group).of_incarnation(id);
         let reader = decree_kafka::Reader::open(connection, settings).map_err(fault::error)?;
-        Ok(Box::new(KafkaReader { reader, refusals: refusals.clone() }))
+        Ok(Box::new(KafkaReader { reader, refusals: refusals.clone(), fails: false }))
     }
 
     async fn earliest(&self) -> Result<Position, Error> {
@@ -127,16 +127,17 @@ impl Log for KafkaLog {
 struct KafkaReader {
     reader: decree_kafka::Reader,
     refusals: Refusals,
+    /// The last commit failed.
+    fails: bool,
 }
 
 #[async_trait]
 impl Reader for KafkaReader {
     async fn next(&mut self, wait: Duration) -> Result<Batch, Error> {
         let fetched = self.reader.next(BATCH_RECORDS, BATCH_BYTES, wait).await;
-        match self.reader.committed() {
-            Some(Ok(())) => self.refusals.note(Way::Commit, None),
-            Some(Err(error)) => fault::refused(&error, |why| self.refusals.note(Way::Commit, Some(why))),
-            None => {}
+        if let Some(error) = self.reader.uncommitted() {
+            self.fails = true;
+            fault::refused(&error, |why| self.refusals.note(Way::Commit, Some(why)));
         }
         let fetched = fetched.map_err(fault::error)?;
         let entries = fetched.records.into_iter().map(stored).collect::<Result<_, _>>()?;
@@ -145,6 +146,10 @@ impl Reader for KafkaReader {
     }
 
     async fn commit(&mut self, next: Position) -> Result<(), Error> {
+        // Failures are told and successes are not; there is a second between two commits.
+        if !std::mem::take(&mut self.fails) {
+            self.refusals.note(Way::Commit, None);
+        }
         self.reader.commit(convert::offset(next)?).map_err(fault::error)
     }
 }
