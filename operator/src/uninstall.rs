@@ -61,7 +61,11 @@ pub async fn uninstall(config: Config) -> Result<(), Error> {
         };
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let listed: kube::core::ObjectList<DecisionEngine> = engines.list(&page).await?;
+            let listed: kube::core::ObjectList<DecisionEngine> = match engines.list(&page).await {
+                // Their definition is gone, and all engines with it.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(unled(UNLED).await?),
+                listed => listed?,
+            };
             for engine in &listed.items {
                 let_go(&client, engine).await?;
             }

@@ -111,7 +111,11 @@ pub async fn leave(
             let deleted = deleted.unwrap_or_else(|_| {
                 Err(topics::Error::Unreachable(format!("delete topic {topic}: no end within {LIMIT:?}")))
             });
-            if let Err(error) = deleted {
+            // Somebody made another of that name: it is not this engine's, nor is what stands beside it.
+            let replaced = matches!(deleted, Err(topics::Error::Replaced(_)));
+            if let Err(error) = deleted
+                && !replaced
+            {
                 let message = format!(
                     "the topics are to be deleted first: {error}; it is tried for {} s",
                     DEADLINE.as_secs()
@@ -123,7 +127,12 @@ pub async fn leave(
                 about: object.object_ref(&()),
                 warning: false,
                 reason: "TopicDeleted".into(),
-                message: format!("deleted topic {topic} with id {id}"),
+                message: match replaced {
+                    true => {
+                        format!("topic {topic} with id {id} is gone already, and another of that name stays")
+                    }
+                    false => format!("deleted topic {topic} with id {id}"),
+                },
             })
         }
     };
@@ -147,11 +156,7 @@ async fn delete(
         topics::Error::NoCredentials { reason: problem.reason, message: problem.message }
     })?;
     let cluster = context.clusters.at(&connection)?;
-    match cluster.delete(topic, Some(id)).await {
-        // Somebody made another of that name: it is not this engine's, nor is what stands beside it.
-        Err(topics::Error::Replaced(_)) => return Ok(()),
-        answer => answer?,
-    }
+    cluster.delete(topic, Some(id)).await?;
     cluster.delete(&labels::heartbeats_topic(topic), None).await?;
     let groups = cluster.groups(&groups::prefix(name)).await?;
     cluster.delete_groups(&groups).await

@@ -250,7 +250,9 @@ impl Notes {
     /// A person has to mend something: a look at it is due sooner.
     pub fn unsettled(&self, name: &EngineName, now: Instant) {
         if let Some(engine) = self.engines().get_mut(name) {
-            engine.next = engine.next.map(|next| next.min(now + UNSETTLED));
+            // Also where nothing was asked at all: an engine without credentials must not come back at once for ever.
+            let soon = now + UNSETTLED;
+            engine.next = Some(engine.next.filter(|next| *next > now).map_or(soon, |next| next.min(soon)));
         }
     }
 
@@ -330,6 +332,17 @@ mod tests {
         assert_eq!(notes.due(&name(), false, now), SETTLED);
         notes.answered(&name(), None, away(), now);
         assert_eq!(notes.due(&name(), false, now).as_secs(), 2);
+    }
+
+    #[test]
+    fn an_engine_that_nothing_was_asked_for_comes_back_later_and_not_at_once() {
+        let (notes, now) = (Notes::default(), Instant::now());
+        notes.first_sight(&name(), &("uid".into(), 1));
+        notes.unsettled(&name(), now);
+        assert_eq!(notes.due(&name(), false, now), UNSETTLED);
+        let later = now + UNSETTLED;
+        notes.unsettled(&name(), later);
+        assert_eq!(notes.due(&name(), false, later), UNSETTLED);
     }
 
     #[test]

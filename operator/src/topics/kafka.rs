@@ -194,7 +194,12 @@ impl Topics for KafkaTopics {
 
     async fn delete(&self, name: &str, id: Option<&str>) -> Result<(), Error> {
         match self.ask(self.admin.topic(name)).await? {
-            None => Ok(()),
+            // One broker's word; the controller's is the one that counts (see `found`).
+            None => match self.ask(self.admin.is_topic_taken(name)).await {
+                Ok(true) => Err(Error::Missing(name.to_owned())),
+                Ok(false) | Err(Error::Unauthorized(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
             Some(topic) if id.is_some_and(|id| topic.id != id) => Err(Error::Replaced(name.to_owned())),
             Some(_) => match self.ask(self.admin.delete_topic(name)).await {
                 Err(Error::Missing(_)) => Ok(()),

@@ -35,7 +35,7 @@ pub struct Known<'a> {
     pub found: Option<&'a (Topic, Scan)>,
     /// The first position that the log still has.
     pub start: u64,
-    /// The log that a person gave up, or the one that is to take its place.
+    /// The log that a person gave up.
     pub accepted: Option<&'a str>,
 }
 
@@ -49,7 +49,8 @@ pub fn judge(engine: &Engine, cluster: &str, known: &Known<'_>) -> Verdict {
         (Some(remembered), None) if given_up(remembered) => return Verdict::Absent,
         (Some(remembered), None) => return Verdict::Refused(lost(remembered)),
         (Some(remembered), Some((topic, scan))) if remembered.id != topic.id => {
-            if !given_up(remembered) && known.accepted != Some(&topic.id) {
+            // Only the id that is given up counts: the word stays in the annotation, and must not speak of a later log.
+            if !given_up(remembered) {
                 return Verdict::Refused(replaced(remembered, topic));
             }
             (None, topic, scan)
@@ -125,7 +126,7 @@ fn replaced(remembered: &TopicStatus, topic: &Topic) -> Problem {
         format!(
             "topic {name} was deleted and made again: its id was {id} and is {new}; agents don't go on with another log. If \
              the old one is really lost, accept the new one, from whose start every agent is built anew: kubectl annotate \
-             decisionengine NAME {}={new}",
+             decisionengine NAME {}={id}",
             labels::ACCEPT_NEW_LOG,
             new = topic.id
         ),
@@ -228,18 +229,18 @@ mod tests {
         assert_eq!(reason(judged(Some("other"), None)), "LogLost");
         let strange = (topic("two", 1), Scan::None { next: 7 });
         assert_eq!(reason(judged(None, Some(&strange))), "LogReplaced");
-        for accepted in ["one", "two"] {
-            let taken = judged(Some(accepted), Some(&strange));
-            assert!(
-                matches!(&taken, Verdict::Ours { topic, settings: None } if topic.id == "two" && !topic.created),
-                "{taken:?}"
-            );
-        }
+        let taken = judged(Some("one"), Some(&strange));
+        assert!(
+            matches!(&taken, Verdict::Ours { topic, settings: None } if topic.id == "two" && !topic.created),
+            "{taken:?}"
+        );
+        // The word of then, still in the annotation, says nothing of the log that came after.
+        assert_eq!(reason(judged(Some("two"), Some(&strange))), "LogReplaced");
         let mut other = example().settings("cluster");
         other.engine.name = "other".into();
         let foreign = (topic("two", 1), of(other));
         assert_eq!(
-            reason(judged(Some("two"), Some(&foreign))),
+            reason(judged(Some("one"), Some(&foreign))),
             "TopicConflict",
             "another engine's stays its own"
         );

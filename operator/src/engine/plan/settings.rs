@@ -39,7 +39,8 @@ pub fn step(
     if remembered.is_some_and(|remembered| remembered.hash == hash) {
         return Step::Settled;
     }
-    let behind = remembered.map_or(first.0, |remembered| u64::try_from(remembered.position).unwrap_or(0)) + 1;
+    // What is remembered is read again: a build that words or hashes it otherwise finds it to be the same.
+    let behind = remembered.map_or(first.0 + 1, |remembered| u64::try_from(remembered.position).unwrap_or(0));
     let Some(read) = read else { return Step::Read(behind) };
     if let Some(reason) = &read.unreadable {
         return Step::Refused(Problem::person(
@@ -118,7 +119,7 @@ mod tests {
     fn a_changed_spec_is_appended_once() {
         let (first, wanted) = (settings(8), settings(3));
         let before = remembered(step(&first, (0, &first), None, Some(&read(None, 1, true))));
-        assert_eq!(step(&wanted, (0, &first), Some(&before), None), Step::Read(1));
+        assert_eq!(step(&wanted, (0, &first), Some(&before), None), Step::Read(0));
         assert_eq!(step(&wanted, (0, &first), Some(&before), Some(&read(None, 9, true))), Step::Append);
         // The operator appended it and ended: the next one finds it.
         let found = read(Some((9, 3)), 10, true);
@@ -128,6 +129,15 @@ mod tests {
         // And back again, which is another entry.
         let behind = read(None, 12, true);
         assert_eq!(step(&first, (0, &first), Some(&after), Some(&behind)), Step::Append);
+    }
+
+    #[test]
+    fn another_build_that_hashes_otherwise_appends_nothing() {
+        let wanted = settings(3);
+        let before = SettingsStatus { position: 9, hash: "of another build".into() };
+        assert_eq!(step(&wanted, (0, &settings(8)), Some(&before), None), Step::Read(9));
+        let found = read(Some((9, 3)), 12, true);
+        assert_eq!(remembered(step(&wanted, (0, &settings(8)), Some(&before), Some(&found))).position, 9);
     }
 
     #[test]
