@@ -203,12 +203,6 @@ pub(crate) fn untroubled(namespace: &Namespace, agents: &[Agent]) -> Result<()> 
     Ok(())
 }
 
-pub(crate) fn is_untroubled(agents: &[Agent]) -> Result<bool> {
-    let troubles =
-        agents.iter().map(|agent| Ok(agent.status()?["troubles"].as_array().is_none_or(Vec::is_empty)));
-    troubles.collect::<Result<Vec<_>>>().map(|all| all.into_iter().all(|none| none))
-}
-
 fn went_over(namespace: &Namespace, agents: &[Agent], times: usize) -> Result<()> {
     for agent in agents {
         namespace.wait(&format!("{} goes over to the new credentials", agent.pod), LIMIT, || {

@@ -9,7 +9,7 @@ use decree_e2e::{Bed, manifests};
 use serde_json::json;
 
 use super::credentials::{
-    command, is_untroubled, lives, propose, says, secret, servers, set_password, troubled, untroubled,
+    command, lives, propose, says, secret, servers, set_password, troubled, untroubled,
 };
 
 const ENGINE: &str = "ledger";
@@ -90,18 +90,6 @@ fn each_missing_right_is_named() -> Result<()> {
         troubled(namespace, &pods, &format!("WRITE on topic {heartbeats}"))?;
         agents("--add", &["WRITE"], &beats)?;
         untroubled(namespace, &pods)?;
-
-        agents("--remove", &["READ"], &group)?;
-        propose(&pods, 10..20)?;
-        troubled(namespace, &pods, &format!("READ on group {groups}"))?;
-        agents("--add", &["READ"], &group)?;
-        // Positions are committed where there are new ones.
-        let mut numbers = 100..;
-        namespace.wait("positions are committed again", LIMIT, || {
-            let number = numbers.next().unwrap_or_default();
-            propose(&pods, number..number + 1)?;
-            Ok(is_untroubled(&pods)?.then_some(()))
-        })?;
 
         agents("--remove", &["WRITE"], &topic)?;
         let answer = namespace.wait("a proposal is refused", LIMIT, || {
