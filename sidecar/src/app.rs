@@ -21,6 +21,9 @@ pub trait App: Send + Sync + fmt::Debug {
     /// of the application. MUST NOT keep a connection that was idle for more than a second.
     async fn connect(&self) -> Result<Connected, Unwell>;
 
+    /// Gives the connection up: the next [`App::connect`] makes another one.
+    async fn disconnect(&self);
+
     /// Delivers over the connection that [`App::connect`] made, and waits as long as that connection lives.
     ///
     /// MUST NOT connect by itself, and MUST NOT answer [`End::NotConnected`] once a byte of the request was written.

@@ -202,7 +202,7 @@ async fn an_application_that_restarts_before_the_first_command_has_lost_nothing(
     let agent = world.start();
     agent.until(|p| p.state == State::Running).await;
     world.life.restart(2);
-    world.app.disconnect();
+    world.app.hang_up();
     let position = world.command("a", "1").await;
     assert_eq!(applied(agent.handle.resolved(position).await.unwrap()).0, 200);
     assert_eq!(agent.handle.application_known(), Ok(()));

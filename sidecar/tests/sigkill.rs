@@ -46,6 +46,8 @@ impl App for Lines {
         Ok(Connected::Kept)
     }
 
+    async fn disconnect(&self) {}
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Outcome, End> {
         let line = format!("{}\n", delivery.place.position);
         (&self.0).write_all(line.as_bytes()).unwrap();
@@ -70,6 +72,8 @@ impl App for Away {
     async fn connect(&self) -> Result<Connected, Unwell> {
         Err(Unwell::Unhealthy { detail: "it is only looked at".into() })
     }
+
+    async fn disconnect(&self) {}
 
     async fn deliver(&self, _: &Delivery<'_>) -> Result<Outcome, End> {
         Err(End::NotConnected("it is only looked at".into()))

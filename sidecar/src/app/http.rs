@@ -61,6 +61,10 @@ impl App for HttpApp {
         Ok(Connected::Fresh)
     }
 
+    async fn disconnect(&self) {
+        *self.connection.lock().await = None;
+    }
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Outcome, End> {
         let mut kept = self.connection.lock().await;
         // Taken out: whatever ends this before the answer's end, the connection is not used again.

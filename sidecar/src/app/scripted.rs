@@ -36,6 +36,8 @@ struct State {
     acts: VecDeque<Act>,
     unwell: Option<Unwell>,
     connected: bool,
+    /// How many connections were made.
+    connections: usize,
     delivered: Vec<(Position, Bytes)>,
     /// How many of them an earlier life was sent.
     lost: usize,
@@ -55,7 +57,7 @@ impl ScriptedApp {
     }
 
     /// Closes the kept connection, as an application does that restarts.
-    pub fn disconnect(&self) {
+    pub fn hang_up(&self) {
         self.state().connected = false;
     }
 
@@ -64,6 +66,12 @@ impl ScriptedApp {
         let mut state = self.state();
         state.connected = false;
         state.lost = state.delivered.len();
+    }
+
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.state().connections
     }
 
     /// The positions that this life of the application was sent.
@@ -107,7 +115,12 @@ impl App for ScriptedApp {
             return Err(unwell.clone());
         }
         let kept = std::mem::replace(&mut state.connected, true);
+        state.connections += usize::from(!kept);
         Ok(if kept { Connected::Kept } else { Connected::Fresh })
+    }
+
+    async fn disconnect(&self) {
+        self.hang_up();
     }
 
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Outcome, End> {

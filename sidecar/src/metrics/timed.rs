@@ -29,6 +29,10 @@ impl App for Timed {
         self.app.connect().await
     }
 
+    async fn disconnect(&self) {
+        self.app.disconnect().await;
+    }
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Outcome, End> {
         let begun = Instant::now();
         let outcome = self.app.deliver(delivery).await?;

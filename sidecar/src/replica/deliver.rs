@@ -14,7 +14,7 @@ use super::rows::{Attempts, Begun};
 use super::store;
 use super::trouble;
 use crate::app::end::{Counted, Meaning, Way, meaning};
-use crate::app::{App, Connected, Delivery, End, Outcome};
+use crate::app::{App, Connected, Delivery, End, Outcome, Unwell};
 use crate::life;
 use crate::life::verdict::{Seen, Standing, Verdict, verdict};
 
@@ -28,7 +28,7 @@ pub(super) struct Courier {
     board: Arc<Board>,
     way: Way,
     pub(super) attempts: Attempts,
-    /// The life that the kept connection leads to.
+    /// The life that the kept connection leads to: read once, when the connection had just been made.
     connected: Option<life::Incarnation>,
     /// The life that was seen, and since when, as long as nothing was applied to any.
     first: Option<(life::Incarnation, Instant)>,
@@ -69,7 +69,8 @@ impl Courier {
     }
 
     /// The kept connection led to a life that is not known any more.
-    pub(super) fn disconnect(&mut self) {
+    pub(super) async fn disconnect(&mut self) {
+        self.app.disconnect().await;
         (self.connected, self.first) = (None, None);
     }
 
@@ -117,11 +118,12 @@ impl Courier {
 
     /// The life that the next delivery goes to; none where nobody is there yet.
     async fn connect(&mut self, stop: &CancellationToken) -> Result<Option<life::Incarnation>, Halt> {
-        let connected = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Err(Halt::Stopped),
-            connected = self.app.connect() => connected,
-        };
+        let mut connected = self.reach(stop).await?;
+        if connected == Ok(Connected::Kept) && self.connected.is_none() {
+            // Who listens now says nothing of a connection that stood before.
+            self.app.disconnect().await;
+            connected = self.reach(stop).await?;
+        }
         match connected {
             Ok(Connected::Kept) => {}
             Ok(Connected::Fresh) => self.connected = None,
@@ -135,6 +137,14 @@ impl Courier {
             self.connected = self.look()?;
         }
         Ok(self.connected.clone())
+    }
+
+    async fn reach(&self, stop: &CancellationToken) -> Result<Result<Connected, Unwell>, Halt> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(Halt::Stopped),
+            connected = self.app.connect() => Ok(connected),
+        }
     }
 
     /// Whose connection it is, if that one may get the next command.

@@ -104,7 +104,7 @@ impl Follower {
                     self.board.unknown(None);
                     return Ok(());
                 }
-                Course::Rebuild(why) => return self.begin_anew(&why),
+                Course::Rebuild(why) => return self.begin_anew(&why).await,
                 Course::Wait(why) => (trouble::state_unknown(&why, None), None),
                 Course::Call(what, why) => (trouble::state_unknown(&why, Some(what)), Some(what)),
             };
@@ -116,7 +116,7 @@ impl Follower {
 
     /// Forgets what was applied to the last life, and stands before the log's first entry. What the replay has to come
     /// by is kept, and so are failed attempts.
-    fn begin_anew(&mut self, why: &str) -> Result<(), Halt> {
+    async fn begin_anew(&mut self, why: &str) -> Result<(), Halt> {
         let bookmark = self.stands.as_ref().map(|(bookmark, _)| bookmark);
         let reached = bookmark.and_then(|Bookmark { incarnation, last, chain, .. }| {
             last.map(|last| Remembered { incarnation: incarnation.clone(), last, hash: chain.hash })
@@ -127,7 +127,7 @@ impl Follower {
         if let Some(reached) = reached.filter(further) {
             self.remembered = Some(reached);
         }
-        self.courier.disconnect();
+        self.courier.disconnect().await;
         self.courier.attempts.tally.rebuilds += 1;
         self.board.store.forget(self.remembered.as_ref(), &self.courier.attempts)?;
         tracing::warn!(why, remembered = ?self.remembered.as_ref().map(|r| r.last.position), "the application is rebuilt");

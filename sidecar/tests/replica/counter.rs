@@ -100,6 +100,10 @@ impl App for Counter {
         Ok(if state.connected.replace(life) == Some(life) { Connected::Kept } else { Connected::Fresh })
     }
 
+    async fn disconnect(&self) {
+        self.state().connected = None;
+    }
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Outcome, End> {
         let (life, fate) = {
             let mut state = self.state();

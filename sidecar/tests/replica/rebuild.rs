@@ -174,7 +174,7 @@ async fn a_command_that_kills_the_application_each_time_halts_the_agent_before_i
         world.app.then([Act::Lost]);
         let lost = |p: &Progress| p.tally.doubts == attempt;
         if attempt == 1 {
-            world.app.disconnect();
+            world.app.hang_up();
         }
         let progress = agent.until(lost).await;
         assert_eq!(progress.state == State::Halted, attempt == 3, "said at once: {progress:?}");
