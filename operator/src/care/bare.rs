@@ -20,10 +20,10 @@ pub fn bare(all: &[Arc<Pod>]) -> impl Iterator<Item = &Pod> {
 pub fn replaceable<'a>(all: &'a [Arc<Pod>], memory: &Memory) -> Vec<&'a Pod> {
     let hopeful = |pod: &&Pod| {
         let Some(owner) = pods::owner(pod) else { return false };
-        let Some(since) = memory.bare_evicted(&owner.uid) else { return true };
+        let Some(before) = memory.bare_evicted(&owner.uid) else { return true };
         all.iter().any(|other| {
             let of_owner = pods::owner(other).is_some_and(|of| of.uid == owner.uid);
-            let made_since = other.creation_timestamp().is_some_and(|made| made.0 >= since);
+            let made_since = other.uid().is_some_and(|uid| !before.contains(&uid));
             of_owner && made_since && pods::is_ready(other)
         })
     };
@@ -44,17 +44,11 @@ pub fn stripped(pod: &Pod) -> Pod {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
-
     use super::super::pods::example;
     use super::*;
 
-    fn pod(name: &str, injected: bool, second: i64) -> Arc<Pod> {
+    fn pod(name: &str, injected: bool) -> Arc<Pod> {
         let mut pod = example(name, true);
-        pod.metadata.creation_timestamp = Some(Time(Timestamp::from_second(second).unwrap()));
         if !injected {
             pod.spec.as_mut().unwrap().init_containers = None;
         }
@@ -68,19 +62,20 @@ mod tests {
     #[test]
     fn an_owner_is_tried_once_and_again_when_that_helped() {
         let mut memory = Memory::default();
-        let all = [pod("a", false, 1), pod("b", false, 1), pod("c", true, 1)];
+        let all = [pod("a", false), pod("b", false), pod("c", true)];
         assert_eq!(bare(&all).count(), 2);
         assert_eq!(names(&replaceable(&all, &memory)), ["a", "b"]);
-        memory.evicted("uid-a", "owner", true, Instant::now(), Timestamp::from_second(5).unwrap());
-        let in_vain = [pod("d", false, 6), pod("b", false, 1), pod("c", true, 1)];
+        memory.tried("owner", all.iter().filter_map(|pod| pod.uid()).collect());
+        assert!(replaceable(&all[1..], &memory).is_empty(), "c had its sidecar before");
+        let in_vain = [pod("d", false), pod("b", false), pod("c", true)];
         assert!(replaceable(&in_vain, &memory).is_empty());
-        let helped = [pod("d", true, 6), pod("b", false, 1)];
+        let helped = [pod("d", true), pod("b", false)];
         assert_eq!(names(&replaceable(&helped, &memory)), ["b"]);
     }
 
     #[test]
     fn a_pod_that_nobody_owns_stays() {
-        let mut lone = pod("a", false, 1).as_ref().clone();
+        let mut lone = pod("a", false).as_ref().clone();
         lone.metadata.owner_references = None;
         assert!(replaceable(&[Arc::new(lone)], &Memory::default()).is_empty());
     }

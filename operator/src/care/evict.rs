@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use decree_wire::heartbeat::{CallsFor, Heartbeat, State};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
-use super::memory::Memory;
+use super::memory::{Awaited, Memory};
 use super::pods;
 use crate::detector::suspect::{Liveness, View};
 use crate::spec::{Class, Engine};
@@ -31,6 +32,10 @@ pub struct Eviction {
     pub uid: String,
     /// Its controller's uid.
     pub owner: String,
+    /// Its controller, by kind and name.
+    pub owned_by: String,
+    /// Its class.
+    pub class: String,
     /// Why.
     pub cause: Cause,
 }
@@ -132,15 +137,9 @@ fn decide_class(
         |pod: &&&Pod| going(pod) || (calls(pod).is_none() && pods::is_injected(pod) && !pods::is_ready(pod));
     let missed: Vec<&str> =
         all.iter().filter(missed).filter_map(|pod| pod.metadata.name.as_deref()).collect();
-    let full = (missed.len() >= engine.max_unavailable).then(|| {
-        format!(
-            "waits until more agents of class {} are ready, since no more than {} may be away at once \
-             (spec.failureDetection.restart.maxUnavailable) and these are: {}",
-            class.name,
-            engine.max_unavailable,
-            pods::named(missed.iter().copied())
-        )
-    });
+    let gone: Vec<&Awaited> = memory.missing(&class.name, all).collect();
+    let full =
+        (missed.len() + gone.len() >= engine.max_unavailable).then(|| full(engine, class, &missed, &gone));
     let mut calling: Vec<&Pod> =
         all.iter().copied().filter(|pod| calls(pod).is_some() && !going(pod)).collect();
     // Agents first: what has no sidecar does not hold up the log.
@@ -153,12 +152,14 @@ fn decide_class(
                 decision.again = [decision.again, again].into_iter().flatten().min();
                 Some(why)
             }
-            Ok(owner) => match &full {
+            Ok(of) => match &full {
                 Some(full) => Some(full.clone()),
                 None if decision.next.is_some() => Some("waits for another one's turn to end".to_owned()),
                 None => {
                     let (pod, uid, cause) = (name.clone(), uid.clone(), cause.clone());
-                    decision.next = Some(Eviction { pod, uid, owner, cause });
+                    let (owner, owned_by) = (of.uid.clone(), format!("{} {}", of.kind, of.name));
+                    let class = class.name.clone();
+                    decision.next = Some(Eviction { pod, uid, owner, owned_by, class, cause });
                     None
                 }
             },
@@ -167,13 +168,39 @@ fn decide_class(
     }
 }
 
+/// Why nobody of this class may go: who is away, and what a person can do where nobody comes in its place.
+fn full(engine: &Engine, class: &Class, missed: &[&str], gone: &[&Awaited]) -> String {
+    let mut why = format!(
+        "waits until more agents of class {} are ready, since no more than {} may be away at once \
+         (spec.failureDetection.restart.maxUnavailable)",
+        class.name, engine.max_unavailable
+    );
+    if !missed.is_empty() {
+        why += &format!(" and these are: {}", pods::named(missed.iter().copied()));
+    }
+    if !gone.is_empty() {
+        let owners = pods::named(gone.iter().map(|gone| gone.owner.as_str()));
+        why += &format!(
+            "; {} was evicted, and no agent has come in its place: see why {owners} makes none (kubectl describe names a \
+             quota or a webhook that refuses); any new agent of the class ends this",
+            pods::named(gone.iter().map(|gone| gone.pod.as_str()))
+        );
+    }
+    why
+}
+
 struct Hindrance {
     why: String,
     again: Option<Duration>,
 }
 
 /// What stands in the way of this pod alone; else its owner.
-fn hindrance(pod: &Pod, uid: &str, memory: &Memory, now: Instant) -> Result<String, Hindrance> {
+fn hindrance<'a>(
+    pod: &'a Pod,
+    uid: &str,
+    memory: &Memory,
+    now: Instant,
+) -> Result<&'a OwnerReference, Hindrance> {
     let Some(owner) = pods::owner(pod) else {
         let why = "no controller owns it, so nobody would make it anew: delete it, and create it again";
         return Err(Hindrance { why: why.to_owned(), again: None });
@@ -185,7 +212,7 @@ fn hindrance(pod: &Pod, uid: &str, memory: &Memory, now: Instant) -> Result<Stri
         let why = format!("waits because another pod of {} {} was evicted lately", owner.kind, owner.name);
         return Err(Hindrance { why, again: Some(left) });
     }
-    Ok(owner.uid.clone())
+    Ok(owner)
 }
 
 fn uid(pod: &Pod) -> String {
@@ -194,8 +221,6 @@ fn uid(pod: &Pod) -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::jiff::Timestamp;
-
     use super::super::pods::example;
     use super::*;
     use crate::spec::example as engine;
@@ -223,7 +248,7 @@ mod tests {
         assert_eq!(waits(&first)[1].1, "waits for another one's turn to end");
 
         // The watch does not show it yet: nothing happens twice.
-        memory.evicted("uid-a", "owner", false, now, Timestamp::UNIX_EPOCH);
+        memory.evicted("uid-a", "owner", now);
         let stale = decide(&engine, &calling, &causes(&["a", "b"]), &memory, now);
         assert_eq!(stale.next, None);
         assert_eq!(stale.outstanding.len(), 1, "what is going no longer waits");
@@ -250,6 +275,41 @@ mod tests {
         assert_eq!(decide(&engine, &pods, &causes(&["a"]), &Memory::default(), now).next, None);
         engine.max_unavailable = 2;
         assert!(decide(&engine, &pods, &causes(&["a"]), &Memory::default(), now).next.is_some());
+    }
+
+    #[test]
+    fn nobody_goes_while_nobody_comes_in_the_place_of_who_went() {
+        let (engine, now, mut memory) = (engine(), Instant::now(), Memory::default());
+        let before = pods_(vec![example("a", false), example("b", false), example("c", false)]);
+        let first = decide(&engine, &before, &causes(&["a", "b", "c"]), &memory, now).next.unwrap();
+        memory.evicted(&first.uid, &first.owner, now);
+        let there = before.iter().filter_map(|pod| pod.uid()).collect();
+        let (pod, owner, class) = (first.pod, first.owned_by, first.class);
+        memory.awaits(&first.uid, Awaited { pod, owner, class, there });
+        let mut look = |all: Vec<Pod>, calling: &[&str], after: u64| {
+            let (all, now) = (pods_(all), now + Duration::from_secs(after));
+            memory.look(&all, now);
+            memory.settle(&engine, &all);
+            decide(&engine, &all, &causes(calling), &memory, now)
+        };
+
+        let without = look(vec![example("b", false), example("c", false)], &["b", "c"], 7200);
+        assert_eq!(without.next, None, "however long it takes");
+        let why = without.outstanding[0].hindrance.clone().unwrap();
+        assert!(why.contains("a was evicted") && why.contains("ReplicaSet opa"), "{why}");
+        let mut bare = example("d", true);
+        bare.spec.as_mut().unwrap().init_containers = None;
+        assert_eq!(look(vec![bare, example("b", false)], &["b"], 7200).next, None, "it is no agent");
+
+        // A StatefulSet's successor has the same name.
+        let mut again = example("a", false);
+        again.metadata.uid = Some("uid-a2".into());
+        let building = look(vec![again.clone(), example("b", false)], &["b"], 7200);
+        assert_eq!(building.next, None, "it is not ready");
+        let calling = look(vec![again.clone(), example("b", false)], &["b", "a2"], 7200);
+        assert_eq!(calling.next.unwrap().uid, "uid-a2", "one that calls anew was made");
+        again.status = example("a", true).status;
+        assert_eq!(look(vec![again, example("b", false)], &["b"], 7200).next.unwrap().pod, "b");
     }
 
     #[test]

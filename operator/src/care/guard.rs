@@ -1,9 +1,11 @@
 //! Which PodDisruptionBudgets and NetworkPolicies an engine has, and where it has none for the sake of somebody else's.
 //! Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use decree_crds::labels;
+use decree_wire::pod::port;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 use super::pods;
 use crate::engine::problem::Alert;
+use crate::inject::marks::Status;
 use crate::render;
 use crate::spec::{Class, Engine};
 
@@ -63,7 +66,7 @@ pub fn guards(
             spec.pod_selector.as_ref().filter(|_| ingress)
         });
         if others.is_empty() {
-            wanted_policies.push(render::isolation::isolation(engine, class));
+            wanted_policies.push(render::isolation::isolation(engine, class, &kept_ports(&pods)));
         } else {
             guards.alerts.push(isolation_missing(class, &others));
         }
@@ -71,6 +74,14 @@ pub fn guards(
     (guards.budgets, guards.budgets_gone) = difference(engine, wanted_budgets, budgets);
     (guards.policies, guards.policies_gone) = difference(engine, wanted_policies, policies);
     guards
+}
+
+/// Ports of applications whose pods were made before `app.port` changed: they listen there until they are made anew.
+fn kept_ports(pods: &[&Pod]) -> BTreeSet<u16> {
+    let injected = pods.iter().filter(|pod| pods::is_injected(pod));
+    let pinned = injected.filter_map(|pod| u16::try_from(Status::of(pod)?.pinned?.port).ok());
+    // The sidecar's own are never an application's, whatever an annotation says.
+    pinned.filter(|port| *port > 0 && !(port::HEALTH..=port::PEERS).contains(port)).collect()
 }
 
 /// None over the pods of a Job or a DaemonSet: these can't be scaled, and Kubernetes refuses every eviction of a pod
@@ -147,8 +158,8 @@ fn isolation_missing(class: &Class, others: &[String]) -> Alert {
              replicate.isolate to false",
             pods::named(others.iter().map(String::as_str)),
             class.name,
-            decree_wire::pod::port::HEALTH,
-            decree_wire::pod::port::PEERS,
+            port::HEALTH,
+            port::PEERS,
             port = class.port
         ),
     }
@@ -230,5 +241,26 @@ mod tests {
         assert!(beside.alerts[0].message.contains("NetworkPolicy deny"));
         engine.classes[0].isolate = false;
         assert_eq!(guards(&engine, &pods, &[], &[ours]).policies_gone[0].0, "decree-policy.opa");
+    }
+
+    #[test]
+    fn a_port_stays_closed_while_a_pod_was_made_with_it() {
+        let mut engine = engine();
+        engine.classes[0].isolate = true;
+        let made_with = |port: i32| {
+            let status = json!({
+                "operator": "1", "engine": "policy", "class": "opa", "application": "opa", "container": "decree",
+                "image": "image:1", "volumes": [], "pinned": {"port": port, "container": "opa", "mode": "replicate",
+                "scratch": [], "image": "image:1", "resources": {}},
+            });
+            let mut pod = example("a", true);
+            pod.annotations_mut().insert(labels::STATUS.into(), status.to_string());
+            [Arc::new(pod)]
+        };
+        let policy = |port| guards(&engine, &made_with(port), &[], &[]).policies;
+        let current = policy(engine.classes[0].port.into());
+        assert_eq!(policy(4000), [render::isolation::isolation(&engine, &engine.classes[0], &[4000].into())]);
+        assert_ne!(policy(4000), current);
+        assert_eq!(policy(port::HEALTH.into()), current, "the sidecar's own port is never closed");
     }
 }

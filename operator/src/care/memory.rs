@@ -5,16 +5,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::backoff::Backoff;
 use super::pods;
+use crate::spec::Engine;
 
 /// An eviction that was granted shows within this, or it is asked for anew.
 const SHOWN: Duration = Duration::from_secs(30);
 /// Consumer groups are listed so often, for those of pods that went while nobody looked.
 const GROUPS: Duration = Duration::from_secs(600);
+
+/// An agent that was evicted and whose successor has not been seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The evicted pod's name.
+    pub pod: String,
+    /// Its controller, by kind and name.
+    pub owner: String,
+    /// Its class.
+    pub class: String,
+    /// All pods there were then, by uid: none of them is its successor.
+    pub there: BTreeSet<String>,
+}
 
 /// Of one engine.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +36,11 @@ pub struct Memory {
     evicted: BTreeMap<String, Instant>,
     /// By the owner's uid.
     owners: BTreeMap<String, Backoff>,
-    /// By the owner's uid, when a pod of it without a sidecar was last evicted.
-    bare: BTreeMap<String, Timestamp>,
+    /// By the owner's uid, which pods there were when one of it without a sidecar was last evicted. Uids, since a pod's
+    /// time of creation has whole seconds only.
+    bare: BTreeMap<String, BTreeSet<String>>,
+    /// Agents without a successor yet, by the evicted pod's uid. As many as may be away at once.
+    awaited: BTreeMap<String, Awaited>,
     /// By the pod's uid, what stood in the way of its eviction, and until when it is left alone for that.
     refused: BTreeMap<String, (Backoff, String)>,
     /// Pods that have been ready, by uid.
@@ -37,14 +53,43 @@ pub struct Memory {
 impl Memory {
     /// A pod's eviction was granted. The back-off of its owner grows only with pods that never got ready: with these,
     /// evictions don't help.
-    pub fn evicted(&mut self, pod: &str, owner: &str, bare: bool, now: Instant, at: Timestamp) {
+    pub fn evicted(&mut self, pod: &str, owner: &str, now: Instant) {
         self.evicted.insert(pod.to_owned(), now);
         let before = self.owners.get(owner).copied().filter(|_| !self.ready.contains(pod));
         self.owners.insert(owner.to_owned(), Backoff::after(before, now));
         self.refused.remove(pod);
-        if bare {
-            self.bare.insert(owner.to_owned(), at);
+    }
+
+    /// A pod of this owner without a sidecar was evicted, while these were there.
+    pub fn tried(&mut self, owner: &str, there: BTreeSet<String>) {
+        self.bare.insert(owner.to_owned(), there);
+    }
+
+    /// An agent was evicted: it counts as away until its successor is seen, however long that takes.
+    pub fn awaits(&mut self, pod: &str, awaited: Awaited) {
+        self.awaited.insert(pod.to_owned(), awaited);
+    }
+
+    /// Takes in who of these is a successor. Any new agent of the class is one, since a rollout changes the owner; each of
+    /// one evicted pod only.
+    pub fn settle(&mut self, engine: &Engine, all: &[Arc<Pod>]) {
+        for pod in all.iter().filter(|pod| pods::is_injected(pod) && !pods::has_ended(pod)) {
+            let (Some(uid), Some(class)) = (pod.uid(), pods::class(pod, engine)) else { continue };
+            let after = |awaited: &Awaited| awaited.class == class.name && !awaited.there.contains(&uid);
+            let Some(of) = self.awaited.iter().find(|(_, awaited)| after(awaited)) else { continue };
+            let of = of.0.clone();
+            self.awaited.remove(&of);
+            for other in self.awaited.values_mut() {
+                other.there.insert(uid.clone());
+            }
         }
+    }
+
+    /// Evicted agents of this class that are gone, and in whose place none has come.
+    pub fn missing<'a>(&'a self, class: &'a str, all: &'a [&Pod]) -> impl Iterator<Item = &'a Awaited> {
+        let gone = move |pod: &str| all.iter().all(|other| other.metadata.uid.as_deref() != Some(pod));
+        let missing = self.awaited.iter().filter(move |(pod, of)| of.class == class && gone(pod));
+        missing.map(|(_, awaited)| awaited)
     }
 
     /// It was not.
@@ -71,10 +116,10 @@ impl Memory {
         self.refused.get(pod).map(|(backoff, why)| (backoff.left(now), why.as_str()))
     }
 
-    /// When a pod without a sidecar was last evicted from this owner.
+    /// Which pods there were when one without a sidecar was last evicted from this owner.
     #[must_use]
-    pub fn bare_evicted(&self, owner: &str) -> Option<Timestamp> {
-        self.bare.get(owner).copied()
+    pub fn bare_evicted(&self, owner: &str) -> Option<&BTreeSet<String>> {
+        self.bare.get(owner)
     }
 
     /// Whether it is time to look at consumer groups; if so, the next time is a while off.
@@ -114,7 +159,7 @@ mod tests {
         let (mut memory, now) = (Memory::default(), Instant::now());
         memory.refused("pod", "a budget".into(), now);
         assert_eq!(memory.refusal("pod", now).unwrap().1, "a budget");
-        memory.evicted("pod", "owner", false, now, Timestamp::UNIX_EPOCH);
+        memory.evicted("pod", "owner", now);
         assert!(memory.was_evicted("pod", now) && !memory.was_evicted("pod", now + SHOWN));
         assert!(memory.refusal("pod", now).is_none() && memory.left("owner", now).is_some());
         memory.look(&[], now);
@@ -126,11 +171,11 @@ mod tests {
         let (mut memory, now) = (Memory::default(), Instant::now());
         let ten = Some(Duration::from_secs(10));
         memory.look(&[Arc::new(pods::example("a", true)), Arc::new(pods::example("b", true))], now);
-        memory.evicted("uid-a", "owner", false, now, Timestamp::UNIX_EPOCH);
-        memory.evicted("uid-b", "owner", false, now, Timestamp::UNIX_EPOCH);
+        memory.evicted("uid-a", "owner", now);
+        memory.evicted("uid-b", "owner", now);
         assert_eq!(memory.left("owner", now), ten);
         memory.look(&[Arc::new(pods::example("c", false))], now);
-        memory.evicted("uid-c", "owner", false, now, Timestamp::UNIX_EPOCH);
+        memory.evicted("uid-c", "owner", now);
         assert_eq!(memory.left("owner", now), ten.map(|ten| ten * 2));
     }
 

@@ -9,7 +9,6 @@ use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 
@@ -18,9 +17,12 @@ use super::context::Context;
 use super::fetch::Fetched;
 use super::problem::{Alert, Problem};
 use crate::care::evict::{Cause, Decision, Eviction, Outstanding, called, decide, stranded};
+use crate::care::memory::Awaited;
 use crate::care::{bare, bypass, groups, guard, outdated, pods};
 use crate::events::Note;
 use crate::evictor;
+use crate::inject::refusal::Refusal;
+use crate::inject::select::Skip;
 use crate::inject::{self, Answer};
 use crate::spec::Engine;
 use crate::topics::{self, Topics};
@@ -120,6 +122,7 @@ fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Conte
     let now = Instant::now();
     context.notes.care(&engine.name, |memory| {
         memory.look(all, now);
+        memory.settle(engine, all);
         let mut causes = called(&fetched.view);
         let log = fetched.object.status.as_ref().and_then(|status| status.topic.as_ref());
         causes.extend(stranded(&fetched.view, log.map(|topic| topic.id.as_str())));
@@ -143,8 +146,8 @@ async fn evict(
         return Ok(None);
     }
     let Some(pod) = all.iter().find(|pod| pod.uid().as_deref() == Some(&next.uid)) else { return Ok(None) };
+    would_be_injected(pod, fetched, context)?;
     if next.cause.bare {
-        would_be_injected(pod, fetched, context)?;
         let injects = context.evictor.injects().await;
         injects.map_err(|why| format!("it stays until it is shown that injection works: {why}"))?;
     }
@@ -154,10 +157,16 @@ async fn evict(
         Err(error) => return Err(error.to_string()),
     }
     tracing::info!(engine = %engine.name, pod = next.pod, why = next.cause.why, "evicted");
-    let (now, at) = (Instant::now(), Timestamp::now());
-    context
-        .notes
-        .care(&engine.name, |memory| memory.evicted(&next.uid, &next.owner, next.cause.bare, now, at));
+    let there = all.iter().filter_map(|pod| pod.uid()).collect();
+    context.notes.care(&engine.name, |memory| {
+        memory.evicted(&next.uid, &next.owner, Instant::now());
+        if next.cause.bare {
+            memory.tried(&next.owner, there);
+        } else {
+            let (pod, owner, class) = (next.pod.clone(), next.owned_by.clone(), next.class.clone());
+            memory.awaits(&next.uid, Awaited { pod, owner, class, there });
+        }
+    });
     Ok(Some(Note {
         about: pod.object_ref(&()),
         warning: true,
@@ -166,11 +175,13 @@ async fn evict(
     }))
 }
 
-/// Whether the injection takes such a pod.
+/// Whether the injection takes such a pod; one that has its sidecar was taken before.
 fn would_be_injected(pod: &Pod, fetched: &Fetched, context: &Context) -> Result<(), String> {
     let namespace = pod.namespace().unwrap_or_default();
     match inject::answer(&bare::stripped(pod), &namespace, &[&fetched.object], &context.installed) {
-        Answer::Injected { .. } | Answer::Amended { .. } => Ok(()),
+        Answer::Injected { .. } | Answer::Amended { .. } | Answer::Unchanged(Skip::AlreadyInjected) => Ok(()),
+        // Somebody wrote over its annotation: its successor is made from a template without the sidecar.
+        Answer::Refused(Refusal::ContainerTaken) if pods::is_injected(pod) => Ok(()),
         Answer::Refused(refusal) => {
             Err(format!("it stays, because its successor would not be created: {refusal}"))
         }

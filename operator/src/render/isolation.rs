@@ -1,5 +1,7 @@
 //! The NetworkPolicy that closes the application's own port: who can't reach it can't go around the log.
 
+use std::collections::BTreeSet;
+
 use decree_crds::labels;
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
@@ -10,18 +12,20 @@ use super::metadata;
 use crate::care::pods::selector;
 use crate::spec::{Class, Engine};
 
-/// The policy. Policies only allow: so it allows every port but that one. The kubelet's probes come from the node, which
-/// no policy keeps out.
+/// The policy, which closes the class's port and `others`. Policies only allow: so it allows every port but these. The
+/// kubelet's probes come from the node, which no policy keeps out.
 #[must_use]
-pub fn isolation(engine: &Engine, class: &Class) -> NetworkPolicy {
+pub fn isolation(engine: &Engine, class: &Class, others: &BTreeSet<u16>) -> NetworkPolicy {
     let last = u16::MAX;
     let mut ports = vec![];
-    if class.port > 1 {
-        ports.push(range("TCP", 1, class.port - 1));
+    let mut closed = others.clone();
+    closed.insert(class.port);
+    let mut from = Some(1);
+    for port in closed {
+        ports.extend(from.filter(|from| *from < port).map(|from| range("TCP", from, port - 1)));
+        from = port.checked_add(1);
     }
-    if class.port < last {
-        ports.push(range("TCP", class.port + 1, last));
-    }
+    ports.extend(from.map(|from| range("TCP", from, last)));
     ports.extend([range("UDP", 1, last), range("SCTP", 1, last)]);
     NetworkPolicy {
         metadata: metadata(engine, &labels::class_object(&engine.name.name, &class.name)),
@@ -58,14 +62,14 @@ mod tests {
     #[test]
     fn every_port_but_the_applications() {
         let engine = example();
-        for port in [1, 2, 8181, 65534, 65535] {
+        for (port, old) in [(1, 1), (2, 1), (8181, 65535), (65534, 65533), (65535, 65534), (8181, 8180)] {
             let class = Class { port, ..engine.classes[0].clone() };
-            let policy = isolation(&engine, &class);
+            let policy = isolation(&engine, &class, &BTreeSet::from([old]));
             for other in [1, 2, 3, 7071, 7072, 7073, 8180, 8181, 8182, 65533, 65534, 65535] {
                 assert_eq!(
                     allows(&policy, other),
-                    other != i32::from(port),
-                    "{other} where {port} is closed"
+                    other != i32::from(port) && other != i32::from(old),
+                    "{other} where {port} and {old} are closed"
                 );
             }
         }
