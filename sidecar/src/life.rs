@@ -33,6 +33,12 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
+    /// Whether it is one that could not be seen.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
     /// A life that can't be seen: no other one is it.
     #[must_use]
     pub fn unseen() -> Self {

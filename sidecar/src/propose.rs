@@ -251,7 +251,8 @@ impl Proposer {
     fn head(&self) -> Position {
         let progress = self.replica.progress();
         let progress = progress.borrow();
-        progress.end.map_or(progress.next, |end| end.max(progress.next))
+        // The end of a log that can't be heard at present is forgotten; where it ended at the start still holds.
+        [progress.end, progress.start_head].into_iter().flatten().fold(progress.next, Position::max)
     }
 
     /// A halted replica would let every proposer wait in vain; one that waits does not know yet whose log this is, but

@@ -100,6 +100,8 @@ impl Proxy {
     async fn pass(&self, request: Request, reads: Reads) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
         let reads = reads::wanted(&parts.headers, reads)?;
+        let rebuilds = |engine: &Engine| engine.replica.progress().borrow().tally.rebuilds;
+        let before = rebuilds(&*self.agent.engine_now()?);
         let engine = self.serving()?;
         if reads == Reads::Barrier {
             engine.barriers.pass(DEFAULT_WAIT).await?;
@@ -107,6 +109,9 @@ impl Proxy {
         let response = self.forward.send(engine.port, parts, body).await?;
         // Asked again now that a connection stood: what answered is then the life that is known.
         known(&engine)?;
+        if rebuilds(&engine) != before {
+            return Err(Problem::unavailable("the application was rebuilt while it answered; try again"));
+        }
         Ok(response.map(Body::new))
     }
 

@@ -89,6 +89,7 @@ pub(super) async fn keep(
             agent.refusals().note(Way::Connect, exchanged.as_ref().err().map(ToString::to_string));
             match exchanged {
                 Ok(()) => {
+                    agent.refusals().clear();
                     tracing::info!(brokers = connection.brokers(), "went over to another connection");
                     current = connection;
                     continue;

@@ -86,6 +86,8 @@ pub fn verdict(standing: &Standing, seen: &Seen) -> Verdict {
         return match seen {
             Seen::Life(now) if *now == begun.life && begun.idempotent => Verdict::Known,
             Seen::Life(now) if now.succeeds(&begun.life) => Verdict::New(why),
+            // Whoever comes, nobody will ever be able to say that it is another one.
+            Seen::Life(_) if begun.life.is_unseen() => Verdict::Hidden(why),
             Seen::Life(_) => Verdict::Alive(why),
             Seen::Nobody => Verdict::Gone(why),
             Seen::Hidden => Verdict::Hidden(why),
@@ -97,6 +99,9 @@ pub fn verdict(standing: &Standing, seen: &Seen) -> Verdict {
         (Some(life), Seen::Life(now)) if life == now => Verdict::Known,
         (Some(life), Seen::Life(now)) if now.succeeds(life) => Verdict::New(format!(
             "the application restarted and lost what was applied to it ({life} before, {now} now)"
+        )),
+        (Some(life), Seen::Life(_)) if life.is_unseen() => Verdict::Hidden(String::from(
+            "the life of the application that holds what was applied could not be seen, so none can be told from it",
         )),
         (Some(life), Seen::Life(now)) => Verdict::Alive(format!(
             "only some of the application's listeners are what they were ({life} before, {now} now)"
@@ -178,7 +183,11 @@ mod tests {
             assert!(matches!(verdict(&standing, &seen(now)), Verdict::Alive(_)), "{now:?}");
         }
         let hidden = Standing { life: Some(Incarnation::unseen()), ..Standing::default() };
-        assert!(matches!(verdict(&hidden, &seen(&[1])), Verdict::Alive(_)), "it may be the same");
+        // It may be the same, and no restart of the container would ever show another one: the pod has to go.
+        assert!(matches!(verdict(&hidden, &seen(&[1])), Verdict::Hidden(_)));
+        let begun = Begun { position: Position(3), life: Incarnation::unseen(), idempotent: false };
+        let doubt = Standing { begun: Some(begun), ..Standing::default() };
+        assert!(matches!(verdict(&doubt, &seen(&[1])), Verdict::Hidden(_)));
         let boot = Incarnation { boot: "c".into(), ..life(&[1]) };
         assert!(matches!(verdict(&standing, &Seen::Life(boot)), Verdict::New(_)));
     }

@@ -37,6 +37,11 @@ impl Refusals {
         }
     }
 
+    /// Another connection stands: what was refused on the last one is no news of it.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// All of them, in words for a person.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
@@ -59,5 +64,7 @@ mod tests {
         refusals.note(Way::Append, None);
         let messages: Vec<_> = refusals.troubles().into_iter().map(|trouble| trouble.message).collect();
         assert_eq!(messages, ["READ on group g"]);
+        refusals.clear();
+        assert!(refusals.troubles().is_empty());
     }
 }

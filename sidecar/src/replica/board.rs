@@ -173,7 +173,9 @@ impl Board {
     pub(super) fn begin_anew(&self, tally: Tally) {
         let mut seen = self.seen();
         seen.standing = Standing::default();
-        seen.pace = Some(Pace::new(Position(0), Instant::now()));
+        let now = Instant::now();
+        let pace = Pace::new(Position(0), now);
+        seen.pace = Some(pace);
         (seen.unknown, seen.delivery) = (None, None);
         self.ledger.reached(Reach::default(), None);
         self.progress.send_modify(|progress| {
@@ -181,6 +183,8 @@ impl Board {
             (progress.digest, progress.compared) = (None, None);
             (progress.start_head, progress.reached) = (None, false);
             progress.tally = tally;
+            // At once: who sees that nothing stands any more has to see why.
+            progress.rebuild = Some(pace.at(Position(0), None, now));
         });
         drop(seen);
         self.tick();

@@ -82,7 +82,7 @@ impl Follower {
             Halt::Poisoned(trouble) => {
                 self.board.halt(trouble);
                 self.board.replayed();
-                while matches!(self.course(), Course::GoOn) {
+                while self.look().is_ok() {
                     rest(stop, IDLE).await?;
                 }
             }
@@ -91,6 +91,10 @@ impl Follower {
                 tracing::warn!(reason = trouble.reason, message = trouble.message, "waiting");
                 self.board.unheard();
                 self.board.waits(Some(trouble));
+                if self.look().is_ok() {
+                    self.board.unknown(None);
+                    return Ok(());
+                }
             }
         }
         self.until_known(stop).await
@@ -372,8 +376,13 @@ impl Follower {
 
     /// Stops where the application that listens now is not the one that holds what was applied.
     fn look(&self) -> Result<(), Halt> {
-        match self.course() {
+        let standing = self.board.standing();
+        let seen = Seen::of(self.board.life.current());
+        // As long as the connection stands it leads to the same life; once it is lost, the next one decides.
+        let undecided = seen == Seen::Hidden && standing.begun.is_none() && !standing.haunted;
+        match course(verdict(&standing, &seen), self.config.restart) {
             Course::GoOn => Ok(()),
+            _ if undecided => Ok(()),
             Course::Rebuild(_) | Course::Wait(_) | Course::Call(..) => Err(Halt::Unknown),
         }
     }

@@ -71,11 +71,13 @@ impl Handle {
     /// # Errors
     /// What to tell the client, with 503.
     pub fn application_known(&self) -> Result<(), Trouble> {
+        // First: a replay that begins between the two looks is then seen in the second.
+        let standing = self.board.standing();
         if let Some(unknown) = self.board.not_known() {
             return Err(unknown);
         }
         let seen = Seen::of(self.board.life.current());
-        match verdict(&self.board.standing(), &seen) {
+        match verdict(&standing, &seen) {
             Verdict::Known if seen == Seen::Nobody => Err(trouble::nothing_listens()),
             Verdict::Known => Ok(()),
             Verdict::New(why) | Verdict::Alive(why) | Verdict::Gone(why) => {
