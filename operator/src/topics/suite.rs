@@ -34,19 +34,38 @@ async fn a_topic_is_made_once_and_configured(topics: &dyn Topics, name: &str) {
     assert_eq!(missing, Err(Error::Missing(name.to_owned())));
     let made = made(topics, name).await;
     assert_eq!((made.partitions, made.replication), (1, 1));
-    assert_eq!(topics.topic(name).await.unwrap().as_ref(), Some(&made), "described as it was made");
+    agreed(async || topics.topic(name).await, &Ok(Some(made))).await; // described as it was made
     let again = topics.create(name, &new()).await;
     assert_eq!(again, Err(Error::Exists(name.to_owned())), "a topic is never made twice");
 
     topics.set_config(name, &entries([("retention.ms", "7200000")])).await.unwrap();
+    let retention =
+        async || Ok(topics.topic(name).await?.and_then(|t| t.config.get("retention.ms").cloned()));
+    agreed(retention, &Ok(Some("7200000".to_owned()))).await;
     let config = topics.topic(name).await.unwrap().unwrap().config;
-    assert_eq!(config.get("retention.ms").map(String::as_str), Some("7200000"));
     assert_eq!(config.get("retention.bytes").map(String::as_str), Some("12345"), "others stay");
+}
+
+/// Brokers hear of a topic and of its configuration one by one: what all will say in the end is waited for.
+async fn agreed<T: PartialEq + std::fmt::Debug>(
+    ask: impl AsyncFn() -> Result<T, Error>,
+    wanted: &Result<T, Error>,
+) {
+    // So often in a row that every broker was asked.
+    let mut alike = 0;
+    for _ in 0..200 {
+        alike = if ask().await == *wanted { alike + 1 } else { 0 };
+        if alike == 10 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(&ask().await, wanted);
 }
 
 async fn the_first_settings_entry_is_found(topics: &dyn Topics, name: &str) {
     let made = made(topics, name).await;
-    assert_eq!(topics.scan(name, &made.id, None).await, Ok(Scan::None { next: 0 }));
+    agreed(async || topics.scan(name, &made.id, None).await, &Ok(Scan::None { next: 0 })).await;
     topics.append_settings(name, &settings("first")).await.unwrap();
     topics.append_settings(name, &settings("second")).await.unwrap();
     let found = topics.scan(name, &made.id, None).await;
