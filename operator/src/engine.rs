@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod aside;
 pub mod context;
+pub mod documents;
 pub mod explain;
 pub mod fetch;
 pub mod notes;

@@ -24,6 +24,7 @@ use crate::certs::Keeper;
 use crate::detector::heartbeats::Heartbeats;
 use crate::engine;
 use crate::engine::context::{Context, Stores};
+use crate::engine::documents::Documents;
 use crate::engine::notes::Notes;
 use crate::engine::secrets::Secrets;
 use crate::events::Events;
@@ -140,6 +141,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         evictor: Evictor::new(webhook_config.certs.operator_namespace.clone()).await?,
         installed: webhook_config.sidecar(sidecar_image.clone()),
         secrets: Secrets::default(),
+        documents: Documents::default(),
         notes: Notes::default(),
         leads: leads.clone(),
         cluster: OnceCell::new(),

@@ -50,7 +50,8 @@ pub async fn apply(engine: &Engine, plan: &Plan, fetched: &Fetched, context: &Co
     for action in &plan.actions {
         match action {
             Action::ApplySecret(secret) => {
-                written(&mut applied, put(&engine.name, secret.as_ref(), context).await)
+                context.documents.forget(&engine.name);
+                written(&mut applied, put(&engine.name, secret.as_ref(), context).await);
             }
             Action::ApplyService(service) => {
                 written(&mut applied, put(&engine.name, service.as_ref(), context).await);

@@ -232,7 +232,8 @@ pub async fn look(name: &EngineName, context: &Context) -> Result<Option<Duratio
         context.heartbeats.forget(name);
         return leave(name, &object, context).await;
     }
-    // What Kafka said before is old when this ends.
+    // What Kafka said before, and what the Secret was, is old when this ends.
+    context.documents.forget(name);
     context.notes.unsettled(name, Instant::now());
     pause(name, &object, context).await.map(|()| None)
 }

@@ -13,6 +13,7 @@ use kube::Client;
 use kube::runtime::reflector::{Lookup, Store};
 use tokio::sync::OnceCell;
 
+use super::documents::Documents;
 use super::notes::Notes;
 use super::secrets::Secrets;
 use crate::detector::heartbeats::Heartbeats;
@@ -48,6 +49,8 @@ pub struct Context {
     pub leads: Leads,
     /// The Secrets that engines name.
     pub secrets: Secrets,
+    /// The Secrets with their documents.
+    pub documents: Documents,
     /// What is remembered of each engine.
     pub notes: Notes,
     /// The uid of the `kube-system` namespace, once it is known.
@@ -108,6 +111,7 @@ impl Context {
     /// The engine was deleted: what is remembered of it goes, its topics stay.
     pub fn forget(&self, name: &EngineName) {
         self.notes.forget(name);
+        self.documents.forget(name);
         self.heartbeats.forget(name);
     }
 }

@@ -12,6 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
+use super::documents;
 use super::notes::{Answer, Found, Notes, Read, Turn};
 use crate::credentials::{self, Credentials};
 use crate::detector::suspect::View;
@@ -79,11 +80,16 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let object = engine(name, context).await.map_err(|error| api("the engine", error))?;
     let Some(object) = object else { return Ok(None) };
     let cluster = cluster(context).await.map_err(|error| api("the namespace kube-system", error))?;
-    let secret = secret(name, context).await.map_err(|error| api("the Secret", error))?;
     let services = services(name, &object, context).await.map_err(|error| api("the Services", error))?;
     let now = Instant::now();
     let of = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
     let first = context.notes.first_sight(name, &of);
+    let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
+    if first {
+        context.documents.forget(name);
+    }
+    let secret = context.documents.of(&context.client, name, documents::is_needed(&pods), now);
+    let secret = secret.await.map_err(|error| api("the Secret", error))?;
     let anew = first || context.notes.refused(name);
     let secrets =
         context.secrets.of(&context.client, &name.namespace, credentials::names(&object.spec), anew);
@@ -99,7 +105,6 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
             Some(topics(name, &object, connection, &context.notes, context.clusters.as_ref(), now).await)
         }
     };
-    let pods = context.stores.pods.state_filter(|pod| is_of(pod, name));
     let view = context.heartbeats.view(name, Instant::now());
     let deaf = context.heartbeats.deaf(name, Instant::now());
     let read = match &topics {
@@ -133,12 +138,6 @@ async fn cluster(context: &Context) -> Result<String, kube::Error> {
 fn is_of(pod: &Pod, name: &EngineName) -> bool {
     pod.metadata.namespace.as_deref() == Some(&name.namespace)
         && pod.labels().get(labels::ENGINE) == Some(&name.name)
-}
-
-/// Asked for by name: to watch Secrets, even its own, the operator would need the right to list everybody's.
-async fn secret(name: &EngineName, context: &Context) -> Result<Option<Secret>, kube::Error> {
-    let api = Api::<Secret>::namespaced(context.client.clone(), &name.namespace);
-    api.get_opt(&labels::document_secret(&name.name)).await
 }
 
 async fn services(
