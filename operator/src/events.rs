@@ -76,11 +76,20 @@ impl Events {
         };
         match tokio::time::timeout(LIMIT, self.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => return true,
+            // Kubernetes takes no new object there; conditions say the same.
+            Ok(Err(error)) if is_ending(&error) => return true,
             Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "can't write an Event"),
             Err(_) => tracing::warn!(reason = event.reason, "no time to write an Event"),
         }
         false
     }
+}
+
+/// Whether the namespace in which it would be is going away.
+fn is_ending(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn due(told: &mut Told, note: &Note, now: Instant) -> bool {
@@ -121,6 +130,20 @@ mod tests {
         assert!(due(&mut told, &note("b", "X"), now));
         assert!(due(&mut told, &note("b", "X"), now + AGAIN * 2));
         assert_eq!(told.len(), 1, "what is old is forgotten");
+    }
+
+    #[test]
+    fn a_namespace_that_ends_takes_no_event() {
+        let refused = |cause: &str| {
+            let status = serde_json::json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden", "code": 403,
+                "message": "events.events.k8s.io \"x\" is forbidden: it is being terminated",
+                "details": {"name": "x", "kind": "events", "causes": [{"reason": cause, "field": "metadata.namespace"}]},
+            });
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        assert!(is_ending(&refused("NamespaceTerminating")));
+        assert!(!is_ending(&refused("Another")));
     }
 
     #[test]
