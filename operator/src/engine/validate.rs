@@ -9,6 +9,7 @@ use decree_crds::{DecisionEngine, labels};
 use decree_wire::document::{Mechanism, Mode, Reads as WireReads, Rule};
 use decree_wire::pod::port;
 use decree_wire::position::EngineName;
+use decree_wire::record::MAX_VALUE;
 use decree_wire::settings::{ClassSettings, DigestOf, IdempotentRule};
 
 use super::problem::Problem;
@@ -84,6 +85,14 @@ fn kafka(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faul
     faults.unless(
         in_sync.is_none_or(|value| value.is_ok_and(|value| (1..=replication).contains(&value))),
         "spec.kafka.topic.config[min.insync.replicas] must be from 1 to replicationFactor, or nothing could be written",
+    );
+    let largest = kafka.topic.config.get("max.message.bytes").map(|value| value.parse::<usize>());
+    faults.unless(
+        largest.is_none_or(|value| value.is_ok_and(|value| value <= MAX_VALUE)),
+        format!(
+            "spec.kafka.topic.config[max.message.bytes] must be {MAX_VALUE} at most: agents hold what they fetch in memory, \
+             and take a larger command for void"
+        ),
     );
     let (servers, config) = (kafka.bootstrap_servers.clone(), kafka.topic.config.clone());
     let (access, admin) = credentials::accesses(kafka);
@@ -221,7 +230,7 @@ agents:
     fn all_faults_are_named_together() {
         let object = object(
             "
-kafka: {bootstrapServers: [a:1], replicationFactor: 1, topic: {config: {min.insync.replicas: '2'}}}
+kafka: {bootstrapServers: [a:1], replicationFactor: 1, topic: {config: {min.insync.replicas: '2', max.message.bytes: '16777217'}}}
 agents:
 - {class: a, app: {port: 7072}, apply: {path: /}}
 - {class: a, app: {port: 80}, apply: {path: /}}
@@ -230,7 +239,13 @@ agents:
         );
         let problem = validate(&object).unwrap_err();
         assert_eq!(problem.reason, "InvalidSpec");
-        for part in ["min.insync.replicas", "a].app.port", "class a is there twice", "exactly one of"] {
+        for part in [
+            "min.insync.replicas",
+            "max.message.bytes",
+            "a].app.port",
+            "class a is there twice",
+            "exactly one of",
+        ] {
             assert!(problem.message.contains(part), "{part} in {}", problem.message);
         }
     }
