@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  pods, heartbeats ─▶ evict (backoff) ─▶ the next pod to be evicted, and why each of the others waits
+//!  heartbeats       ─▶ poison          ─▶ for whom no more is tried: what one pod after the other dies of
 //!  pods             ─▶ bare            ─▶ agents without a sidecar
 //!  budgets, policies of others ─▶ guard ─▶ which of ours to write, which to delete
 //!  Services         ─▶ bypass          ─▶ ways around the log
@@ -19,3 +20,4 @@ pub mod guard;
 pub mod memory;
 pub mod outdated;
 pub mod pods;
+pub mod poison;

@@ -201,6 +201,7 @@ async fn write(
         topic: outcome.applied.made.clone().or(outcome.plan.topic.clone()),
         pods: &fetched.pods,
         view: &fetched.view,
+        poisoned: &outcome.tended.poisoned,
         numbers,
         now,
     });

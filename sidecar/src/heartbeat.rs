@@ -53,6 +53,7 @@ pub fn heartbeat(agent: &Agent, sequence: u64) -> Heartbeat {
         ready: agent.unready().is_empty(),
         troubles: agent.troubles(),
         calls_for: known.and_then(|progress| progress.calls_for),
+        in_doubt: known.and_then(|progress| progress.in_doubt),
         rebuild: known.and_then(|progress| progress.rebuild),
         build: env!("CARGO_PKG_VERSION").to_owned(),
     }

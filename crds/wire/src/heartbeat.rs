@@ -44,6 +44,10 @@ pub struct Heartbeat {
     /// What only the cluster can do for it; none where it helps itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_for: Option<CallsFor>,
+    /// The position of a delivery that was begun, and of which nobody can say whether the application acted on it; none
+    /// where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_doubt: Option<Position>,
     /// How far its application is rebuilt; none while it is not being rebuilt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<Rebuild>,
@@ -173,6 +177,7 @@ mod tests {
             ready: false,
             troubles,
             calls_for: None,
+            in_doubt: None,
             rebuild: None,
             build: String::new(),
         }

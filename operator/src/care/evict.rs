@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use decree_wire::heartbeat::{CallsFor, Heartbeat, State};
+use decree_wire::heartbeat::{CallsFor, Heartbeat, State, Trouble};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
 use super::memory::{Awaited, Memory};
 use super::pods;
-use crate::detector::suspect::{Liveness, View};
+use super::poison::Doubt;
+use crate::detector::suspect::{AgentView, Liveness, View};
 use crate::spec::{Class, Engine};
 
 /// Why a pod has to be made anew.
@@ -21,6 +22,8 @@ pub struct Cause {
     pub why: String,
     /// It has no sidecar.
     pub bare: bool,
+    /// The delivery that it comes from; none where it is something else.
+    pub doubt: Option<Doubt>,
 }
 
 /// A pod that may be evicted now.
@@ -62,6 +65,8 @@ pub struct Decision {
     pub outstanding: Vec<Outstanding>,
     /// When a back-off ends.
     pub again: Option<Duration>,
+    /// Agents for which no more is tried, by uid, and why.
+    pub poisoned: BTreeMap<String, Trouble>,
 }
 
 /// Agents that say that only a new pod helps them, by uid. Only who is heard now counts: what somebody said before it
@@ -69,7 +74,7 @@ pub struct Decision {
 #[must_use]
 pub fn called(view: &View) -> BTreeMap<String, Cause> {
     let live = view.agents.iter().filter(|(_, agent)| agent.liveness == Liveness::Live);
-    live.filter_map(|(uid, agent)| Some((uid.clone(), cause(agent.heartbeat.as_ref()?)?))).collect()
+    live.filter_map(|(uid, agent)| Some((uid.clone(), cause(agent)?))).collect()
 }
 
 /// Agents that stand at the end of a log that a person gave up, by uid: built anew they begin with the one that took its
@@ -84,10 +89,11 @@ pub fn stranded(view: &View, log: Option<&str>) -> BTreeMap<String, Cause> {
     };
     let halted = halted.filter(|(_, heartbeat)| elsewhere(heartbeat));
     let why = "it followed a log that was given up, and is built anew from the one in its place";
-    halted.map(|(uid, _)| (uid.clone(), Cause { why: why.to_owned(), bare: false })).collect()
+    halted.map(|(uid, _)| (uid.clone(), Cause { why: why.to_owned(), bare: false, doubt: None })).collect()
 }
 
-fn cause(heartbeat: &Heartbeat) -> Option<Cause> {
+fn cause(agent: &AgentView) -> Option<Cause> {
+    let heartbeat = agent.heartbeat.as_ref()?;
     match heartbeat.calls_for? {
         CallsFor::ContainerRestart => None,
         CallsFor::Eviction => {
@@ -96,7 +102,7 @@ fn cause(heartbeat: &Heartbeat) -> Option<Cause> {
                 || "its application's state is not known".to_owned(),
                 |trouble| format!("{}: {}", trouble.reason, trouble.message),
             );
-            Some(Cause { why, bare: false })
+            Some(Cause { why, bare: false, doubt: Doubt::of(agent) })
         }
     }
 }
@@ -226,7 +232,7 @@ mod tests {
     use crate::spec::example as engine;
 
     fn causes(names: &[&str]) -> BTreeMap<String, Cause> {
-        let cause = Cause { why: "InDoubt: x".into(), bare: false };
+        let cause = Cause { why: "InDoubt: x".into(), bare: false, doubt: None };
         names.iter().map(|name| (format!("uid-{name}"), cause.clone())).collect()
     }
 

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use super::backoff::Backoff;
 use super::pods;
+use super::poison::Attempts;
 use crate::spec::Engine;
 
 /// An eviction that was granted shows within this, or it is asked for anew.
@@ -48,6 +49,8 @@ pub struct Memory {
     /// All pods that were seen, by name.
     seen: BTreeSet<String>,
     groups: Option<Instant>,
+    /// What was tried in one pod after the other.
+    pub(crate) attempts: Attempts,
 }
 
 impl Memory {

@@ -235,34 +235,38 @@ impl View {
     }
 }
 
+/// A heartbeat of an agent that is well, for tests.
+#[cfg(test)]
+pub(crate) fn example(uid: &str) -> Heartbeat {
+    Heartbeat {
+        level: 1,
+        pod: format!("pod-{uid}"),
+        uid: uid.into(),
+        class: "opa".into(),
+        sequence: 0,
+        incarnation: None,
+        position: None,
+        head: None,
+        lag: None,
+        lag_ms: None,
+        digest: None,
+        version: 1,
+        state: State::Running,
+        ready: true,
+        troubles: vec![],
+        calls_for: None,
+        in_doubt: None,
+        rebuild: None,
+        build: String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::example as heartbeat;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn heartbeat(uid: &str) -> Heartbeat {
-        Heartbeat {
-            level: 1,
-            pod: format!("pod-{uid}"),
-            uid: uid.into(),
-            class: "opa".into(),
-            sequence: 0,
-            incarnation: None,
-            position: None,
-            head: None,
-            lag: None,
-            lag_ms: None,
-            digest: None,
-            version: 1,
-            state: State::Running,
-            ready: true,
-            troubles: vec![],
-            calls_for: None,
-            rebuild: None,
-            build: String::new(),
-        }
-    }
 
     fn expected(uid: &str) -> Expected {
         Expected { uid: uid.into(), pod: format!("pod-{uid}"), class: "opa".into(), runs: true }

@@ -2,9 +2,11 @@
 
 mod agents;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decree_crds::engine::status::{DecisionEngineStatus, TopicStatus};
+use decree_wire::heartbeat::Trouble;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -37,6 +39,8 @@ pub struct Facts<'a> {
     pub pods: &'a [Arc<Pod>],
     /// What is heard of them.
     pub view: &'a View,
+    /// Agents that are halted though they can't know it, by uid, and why.
+    pub poisoned: &'a BTreeMap<String, Trouble>,
     /// Whether numbers may change: at most every 30 s.
     pub numbers: bool,
     /// The time for `lastTransitionTime`.
@@ -46,7 +50,7 @@ pub struct Facts<'a> {
 /// The status as it should be.
 #[must_use]
 pub fn status(facts: &Facts<'_>) -> DecisionEngineStatus {
-    let heard = agents::agents(facts.pods, facts.view);
+    let heard = agents::agents(facts.pods, facts.view, facts.poisoned);
     let none = DecisionEngineStatus::default();
     let previous = facts.previous.unwrap_or(&none);
     let mut counted = heard.agents;
@@ -146,6 +150,8 @@ pub fn is_ready(status: &DecisionEngineStatus) -> bool {
 mod tests {
     use super::*;
 
+    static NONE: BTreeMap<String, Trouble> = BTreeMap::new();
+
     fn facts<'a>(previous: Option<&'a DecisionEngineStatus>, view: &'a View) -> Facts<'a> {
         Facts {
             previous,
@@ -156,6 +162,7 @@ mod tests {
             topic: None,
             pods: &[],
             view,
+            poisoned: &NONE,
             numbers: true,
             now: Timestamp::from_second(1000).unwrap(),
         }

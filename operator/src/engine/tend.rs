@@ -1,10 +1,11 @@
 //! Between apply and status: care for agents that run. Looks, has [`crate::care`] decide, and obeys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decree_crds::labels;
+use decree_wire::heartbeat::Trouble;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -21,9 +22,6 @@ use crate::care::memory::Awaited;
 use crate::care::{bare, bypass, groups, guard, outdated, pods};
 use crate::events::Note;
 use crate::evictor;
-use crate::inject::refusal::Refusal;
-use crate::inject::select::Skip;
-use crate::inject::{self, Answer};
 use crate::spec::Engine;
 use crate::topics::{self, Topics};
 
@@ -41,6 +39,8 @@ pub struct Tended {
     pub problems: Vec<Problem>,
     /// When there is something to do, if nothing happens sooner.
     pub again: Option<Duration>,
+    /// Agents that are halted though they can't know it, by uid, and why.
+    pub poisoned: BTreeMap<String, Trouble>,
 }
 
 /// Cares for one engine's agents: one step, everything is looked at anew after it.
@@ -114,6 +114,12 @@ async fn replace(engine: &Engine, fetched: &Fetched, context: &Context, tended: 
             message: said(out),
         });
     }
+    for (uid, trouble) in &decision.poisoned {
+        let Some(pod) = about(uid) else { continue };
+        let (reason, message) = (trouble.reason.clone(), trouble.message.clone());
+        tended.notes.push(Note { about: pod.object_ref(&()), warning: true, reason, message });
+    }
+    tended.poisoned = decision.poisoned;
     tended.alerts.extend(evictions(&decision.outstanding));
     tended.alerts.extend(without_sidecar(&fetched.pods, &decision.outstanding));
 }
@@ -124,13 +130,15 @@ fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Conte
         memory.look(all, now);
         memory.settle(engine, all);
         let mut causes = called(&fetched.view);
+        let poisoned = memory.attempts.poisoned(engine, &fetched.view, now);
+        causes.retain(|uid, _| !poisoned.contains_key(uid));
         let log = fetched.object.status.as_ref().and_then(|status| status.topic.as_ref());
         causes.extend(stranded(&fetched.view, log.map(|topic| topic.id.as_str())));
         for pod in bare::replaceable(all, memory) {
-            let cause = Cause { why: "it has no sidecar".to_owned(), bare: true };
+            let cause = Cause { why: "it has no sidecar".to_owned(), bare: true, doubt: None };
             causes.insert(pod.uid().unwrap_or_default(), cause);
         }
-        decide(engine, all, &causes, memory, now)
+        Decision { poisoned, ..decide(engine, all, &causes, memory, now) }
     })
 }
 
@@ -146,7 +154,7 @@ async fn evict(
         return Ok(None);
     }
     let Some(pod) = all.iter().find(|pod| pod.uid().as_deref() == Some(&next.uid)) else { return Ok(None) };
-    would_be_injected(pod, fetched, context)?;
+    bare::would_be_injected(pod, &fetched.object, &context.installed)?;
     if next.cause.bare {
         let injects = context.evictor.injects().await;
         injects.map_err(|why| format!("it stays until it is shown that injection works: {why}"))?;
@@ -157,9 +165,12 @@ async fn evict(
         Err(error) => return Err(error.to_string()),
     }
     tracing::info!(engine = %engine.name, pod = next.pod, why = next.cause.why, "evicted");
-    let there = all.iter().filter_map(|pod| pod.uid()).collect();
+    let there: BTreeSet<String> = all.iter().filter_map(|pod| pod.uid()).collect();
     context.notes.care(&engine.name, |memory| {
         memory.evicted(&next.uid, &next.owner, Instant::now());
+        if let Some(doubt) = &next.cause.doubt {
+            memory.attempts.evicted(doubt, &next.uid, &there, Instant::now());
+        }
         if next.cause.bare {
             memory.tried(&next.owner, there);
         } else {
@@ -173,22 +184,6 @@ async fn evict(
         reason: "Evicted".into(),
         message: format!("evicted by Decree, so that its controller makes it anew: {}", next.cause.why),
     }))
-}
-
-/// Whether the injection takes such a pod; one that has its sidecar was taken before.
-fn would_be_injected(pod: &Pod, fetched: &Fetched, context: &Context) -> Result<(), String> {
-    let namespace = pod.namespace().unwrap_or_default();
-    match inject::answer(&bare::stripped(pod), &namespace, &[&fetched.object], &context.installed) {
-        Answer::Injected { .. } | Answer::Amended { .. } | Answer::Unchanged(Skip::AlreadyInjected) => Ok(()),
-        // Somebody wrote over its annotation: its successor is made from a template without the sidecar.
-        Answer::Refused(Refusal::ContainerTaken) if pods::is_injected(pod) => Ok(()),
-        Answer::Refused(refusal) => {
-            Err(format!("it stays, because its successor would not be created: {refusal}"))
-        }
-        Answer::Unchanged(skip) => {
-            Err(format!("it stays, because injection passes over it: {}", skip.reason()))
-        }
-    }
 }
 
 fn said(out: &Outstanding) -> String {

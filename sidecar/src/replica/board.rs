@@ -255,6 +255,8 @@ impl Board {
             };
             progress.state = state(&seen, progress);
             progress.trouble = trouble(&seen, progress);
+            let begun = seen.standing.begun.as_ref().filter(|_| seen.unknown.is_some());
+            progress.in_doubt = begun.map(|begun| begun.position);
             *progress != before
         });
     }

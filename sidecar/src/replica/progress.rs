@@ -40,6 +40,8 @@ pub struct Progress {
     pub calls_for: Option<CallsFor>,
     /// How far the application is rebuilt; none while it is not being rebuilt.
     pub rebuild: Option<Rebuild>,
+    /// The position of a delivery that makes the application's state unknown; none where it is something else, or known.
+    pub in_doubt: Option<Position>,
     /// How the application is.
     pub application: Application,
     /// What became of the entries since this sidecar's start.
@@ -113,6 +115,7 @@ impl Default for Progress {
             rebuild: None,
             application: Application::Unknown,
             counts: Counts::default(),
+            in_doubt: None,
             tally: Tally::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decree_crds::engine::status::{AgentsStatus, Digests, SlowestAgent};
-use decree_wire::heartbeat::Heartbeat;
+use decree_wire::heartbeat::{Heartbeat, Trouble};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -23,7 +23,7 @@ pub(super) struct Heard {
     pub(super) alerts: Vec<Alert>,
 }
 
-pub(super) fn agents(all: &[Arc<Pod>], view: &View) -> Heard {
+pub(super) fn agents(all: &[Arc<Pod>], view: &View, poisoned: &BTreeMap<String, Trouble>) -> Heard {
     let pods: BTreeMap<String, &Pod> =
         plan::agents(all).map(|pod| (pod.uid().unwrap_or_default(), pod)).collect();
     let views: Vec<&AgentView> =
@@ -37,7 +37,14 @@ pub(super) fn agents(all: &[Arc<Pod>], view: &View) -> Heard {
     let ready = count(pods.values().filter(|pod| pods::is_ready(pod)).count());
     let suspect: Vec<&AgentView> =
         views.iter().copied().filter(|agent| agent.liveness == Liveness::Suspect).collect();
-    let halted: Vec<&AgentView> = views.iter().copied().filter(|agent| agent.halted().is_some()).collect();
+    let those = view.agents.iter().filter(|(uid, _)| pods.contains_key(*uid));
+    // What the operator counted comes first: the sidecar knows of its own attempts only.
+    let why = |uid: &String, agent: &AgentView| match poisoned.get(uid) {
+        Some(trouble) => Some(Some(trouble.clone())),
+        None => agent.halted().map(Option::<&Trouble>::cloned),
+    };
+    let halted: Vec<(&str, Option<Trouble>)> =
+        those.filter_map(|(uid, agent)| Some((agent.pod.as_str(), why(uid, agent)?))).collect();
     let agents = AgentsStatus {
         summary: format!("{ready}/{total}"),
         total,
@@ -77,12 +84,10 @@ fn suspects(suspect: &[&AgentView]) -> Option<Alert> {
     })
 }
 
-fn halts(halted: &[&AgentView]) -> Option<Alert> {
-    let say = |agent: &&AgentView| {
-        let why = agent.halted().flatten();
-        let why =
-            why.map_or_else(|| "it does not say why".into(), |t| format!("{}: {}", t.reason, t.message));
-        format!("{} ({why})", agent.pod)
+fn halts(halted: &[(&str, Option<Trouble>)]) -> Option<Alert> {
+    let say = |(pod, why): &(&str, Option<Trouble>)| {
+        let said = |trouble: &Trouble| format!("{}: {}", trouble.reason, trouble.message);
+        format!("{pod} ({})", why.as_ref().map_or_else(|| "it does not say why".into(), said))
     };
     (!halted.is_empty()).then(|| Alert {
         reason: "AgentHalted",
@@ -170,7 +175,7 @@ fn seconds(milliseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use decree_wire::heartbeat::{State, Trouble};
+    use decree_wire::heartbeat::State;
     use decree_wire::position::Position;
     use serde_json::json;
 
@@ -203,6 +208,7 @@ mod tests {
             ready: true,
             troubles: vec![],
             calls_for: None,
+            in_doubt: None,
             rebuild: None,
             build: String::new(),
         };
@@ -217,7 +223,11 @@ mod tests {
             let message = "it did not give the answers that it gave before".into();
             heartbeat.troubles = vec![Trouble { reason: "NotDeterministic".into(), message }];
         }
-        let heard = agents(&[pod("a", true)], &View { agents: [(uid, differs)].into(), ..View::default() });
+        let heard = agents(
+            &[pod("a", true)],
+            &View { agents: [(uid, differs)].into(), ..View::default() },
+            &BTreeMap::new(),
+        );
         assert_eq!(heard.alerts[0].reason, "Diverged");
         assert!(heard.alerts[0].message.contains("opa-a (it did not give"), "{}", heard.alerts[0].message);
     }
@@ -229,7 +239,7 @@ mod tests {
             agents: [agent("a", Liveness::Live, 9, 250), agent("b", Liveness::Suspect, 1, 9000)].into(),
             ..View::default()
         };
-        let heard = agents(&pods, &view);
+        let heard = agents(&pods, &view, &BTreeMap::new());
         assert_eq!(heard.agents.summary, "1/2");
         assert_eq!(heard.agents.suspect, 1);
         assert_eq!(heard.agents.slowest.unwrap().position, 9);
@@ -246,7 +256,7 @@ mod tests {
         behind.heartbeat.as_mut().unwrap().troubles = vec![why];
         let other = agent("b", Liveness::Live, 9, 0);
         let view = View { agents: [(uid, behind), other].into(), ..View::default() };
-        let heard = agents(&[pod("a", false), pod("b", true)], &view);
+        let heard = agents(&[pod("a", false), pod("b", true)], &view, &BTreeMap::new());
         let [alert] = &heard.alerts[..] else { panic!("one alert, not {:?}", heard.alerts) };
         assert_eq!(alert.reason, "LogTrimmed");
         assert!(alert.message.contains("opa-a (it begins at 9)") && !alert.message.contains("opa-b"));
@@ -258,9 +268,26 @@ mod tests {
         let heartbeat = halted.heartbeat.as_mut().unwrap();
         heartbeat.state = State::Halted;
         heartbeat.troubles = vec![Trouble { reason: "InDoubt".into(), message: "restart the pod".into() }];
-        let heard = agents(&[pod("a", false)], &View { agents: [(uid, halted)].into(), ..View::default() });
+        let heard = agents(
+            &[pod("a", false)],
+            &View { agents: [(uid, halted)].into(), ..View::default() },
+            &BTreeMap::new(),
+        );
         assert_eq!(heard.agents.halted, 1);
         assert_eq!(heard.alerts[0].message, "halted: opa-a (InDoubt: restart the pod)");
+    }
+
+    #[test]
+    fn one_whose_predecessors_died_of_the_same_command_is_halted_too() {
+        let view = View { agents: [agent("a", Liveness::Live, 4, 0)].into(), ..View::default() };
+        let why = Trouble { reason: "Poisoned".into(), message: "position 5".into() };
+        let heard = agents(&[pod("a", false)], &view, &[("a".into(), why.clone())].into());
+        assert_eq!(heard.agents.halted, 1);
+        assert_eq!(
+            (heard.alerts[0].reason, heard.alerts[0].message.as_str()),
+            ("AgentHalted", "halted: opa-a (Poisoned: position 5)")
+        );
+        assert_eq!(agents(&[], &view, &[("a".into(), why)].into()).agents.halted, 0, "it is gone");
     }
 
     #[test]
@@ -270,7 +297,7 @@ mod tests {
             ("one".into(), Agreement::Equal),
             ("two".into(), Agreement::Diverged { position: Position(7), groups }),
         ];
-        let heard = agents(&[], &View { agreement: agreement.into(), ..View::default() });
+        let heard = agents(&[], &View { agreement: agreement.into(), ..View::default() }, &BTreeMap::new());
         assert_eq!(heard.digests, Digests::Diverged);
         assert!(heard.alerts[0].message.contains("class two"));
         assert!(heard.alerts[0].message.contains("x has aaaaaaaa, y has b"));
