@@ -221,7 +221,7 @@ impl Keeper {
         let emptied = read.is_none();
         let Some(found) = read.or_else(|| served.cloned()) else {
             return if self.leads.now() {
-                self.written(stored, self.made(None, Plan::Found("there is none"))?).await
+                self.written(stored, self.made(None, &Plan::Found("there is none"))?).await
             } else {
                 Ok(None)
             };
@@ -235,21 +235,13 @@ impl Keeper {
         match plan {
             Plan::Keep if emptied => self.written(stored, found).await,
             Plan::Keep => Ok(Some(found)),
-            plan => self.written(stored, self.made(Some(&found), plan)?).await,
+            plan => self.written(stored, self.made(Some(&found), &plan)?).await,
         }
     }
 
-    fn made(&self, old: Option<&Material>, plan: Plan) -> Result<Material, Error> {
-        let now = SystemTime::now();
+    fn made(&self, old: Option<&Material>, plan: &Plan) -> Result<Material, Error> {
         tracing::info!(?plan, "the webhook's certificates");
-        Ok(match (plan, old) {
-            (Plan::Renew(_), Some(old)) => authority::renew(old, &self.names, now)?,
-            (Plan::Announce(_), Some(old)) => authority::announce(old, now)?,
-            (Plan::Swap, Some(old)) => authority::swap(old, &self.names, now)?,
-            (Plan::Retire, Some(old)) => authority::retire(old),
-            (Plan::Keep, Some(old)) => old.clone(),
-            (Plan::Found(_), _) | (_, None) => authority::found(&self.names, now)?,
-        })
+        Ok(plan.carried_out(old, &self.names, SystemTime::now())?)
     }
 
     /// The material, if it is in the Secret now.

@@ -30,6 +30,28 @@ pub enum Plan {
     Retire,
 }
 
+impl Plan {
+    /// What there is once it is carried out on `old`, at the time of `now`.
+    ///
+    /// # Errors
+    /// If nothing could be made.
+    pub fn carried_out(
+        &self,
+        old: Option<&Material>,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<Material, authority::Error> {
+        match (self, old) {
+            (Self::Renew(_), Some(old)) => authority::renew(old, names, now),
+            (Self::Announce(_), Some(old)) => authority::announce(old, now),
+            (Self::Swap, Some(old)) => authority::swap(old, names, now),
+            (Self::Retire, Some(old)) => Ok(authority::retire(old)),
+            (Self::Keep, Some(old)) => Ok(old.clone()),
+            (Self::Found(_), _) | (_, None) => authority::found(names, now),
+        }
+    }
+}
+
 /// What is known beside the certificates.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
@@ -136,7 +158,10 @@ fn pem(text: &str) -> Option<Pem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::authority;
+    use decree_crds::labels;
+    use k8s_openapi::api::core::v1::Secret;
+
+    use super::super::secret;
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);
@@ -193,6 +218,71 @@ mod tests {
         let retired = authority::retire(&swapped);
         assert_eq!(retired.trusted(), swapped.ca);
         assert_eq!(at(&retired, false, Some(SETTLE), now() + OVERLAP), Plan::Keep);
+    }
+
+    /// Between two looks.
+    const STEP: Duration = Duration::from_secs(OVERLAP.as_secs() / 3);
+
+    /// What outlives an operator: the Secret, and whom the API servers trust.
+    struct Cluster {
+        secret: Secret,
+        bundle: String,
+        now: SystemTime,
+    }
+
+    /// Where a leader is killed, in the look of that number.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Killed {
+        BeforeSecret,
+        BeforeBundle,
+        AfterBundle,
+    }
+
+    impl Cluster {
+        /// One look of a leader that has seen for so long that all is trusted; what it knows of that after it, or none
+        /// where it was killed.
+        fn look(&mut self, trusted: Option<Duration>, killed: Option<Killed>) -> Option<Duration> {
+            let found = secret::read(&self.secret).unwrap();
+            let asked = secret::asks(&self.secret);
+            let plan = plan(Some(&found), &Circumstances { names: &names(), asked, trusted, now: self.now });
+            let made = plan.carried_out(Some(&found), &names(), self.now).unwrap();
+            if killed == Some(Killed::BeforeSecret) {
+                return None;
+            }
+            self.secret = secret::filled(self.secret.clone(), &made);
+            assert!(
+                self.bundle.contains(&made.ca),
+                "what the others serve from now on is not trusted: {plan:?}"
+            );
+            if killed == Some(Killed::BeforeBundle) {
+                return None;
+            }
+            let trusts = self.bundle == made.trusted();
+            self.bundle = made.trusted();
+            self.now += STEP;
+            let known = trusted.filter(|_| trusts).map_or(STEP, |trusted| trusted + STEP);
+            (killed != Some(Killed::AfterBundle)).then_some(known)
+        }
+    }
+
+    #[test]
+    fn a_leader_killed_anywhere_in_a_rotation_leaves_what_its_successor_goes_on_with() {
+        let old = authority::found(&names(), now()).unwrap();
+        let kills = [Killed::BeforeSecret, Killed::BeforeBundle, Killed::AfterBundle];
+        for (killed, at) in kills.into_iter().flat_map(|killed| (0..8).map(move |at| (killed, at))) {
+            let mut secret = secret::filled(Secret::default(), &old);
+            let asked = (labels::ROTATE_CA.to_owned(), "now".to_owned());
+            secret.metadata.annotations.get_or_insert_default().extend([asked]);
+            let mut cluster = Cluster { secret, bundle: old.trusted(), now: now() };
+            let mut trusted = None;
+            for look in 0..16 {
+                trusted = cluster.look(trusted, (look == at).then_some(killed));
+            }
+            let end = secret::read(&cluster.secret).unwrap();
+            assert_ne!(end.ca, old.ca, "{killed:?} in look {at}: the new authority never signed");
+            assert!(end.next.is_none() && end.previous.is_empty(), "{killed:?} in look {at}: it never ended");
+            assert_eq!(cluster.bundle, end.ca, "{killed:?} in look {at}");
+        }
     }
 
     #[test]
