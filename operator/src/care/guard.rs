@@ -68,7 +68,7 @@ pub fn guards(
         if others.is_empty() {
             wanted_policies.push(render::isolation::isolation(engine, class, &kept_ports(&pods)));
         } else {
-            guards.alerts.push(isolation_missing(class, &others));
+            guards.alerts.push(isolation_missing(class, &kept_ports(&pods), &others));
         }
     }
     (guards.budgets, guards.budgets_gone) = difference(engine, wanted_budgets, budgets);
@@ -149,18 +149,19 @@ fn other_budgets(class: &Class, others: &[String]) -> Alert {
     }
 }
 
-fn isolation_missing(class: &Class, others: &[String]) -> Alert {
+fn isolation_missing(class: &Class, kept: &BTreeSet<u16>, others: &[String]) -> Alert {
+    let closed: BTreeSet<u16> = kept.iter().copied().chain([class.port]).collect();
+    let closed = closed.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
     Alert {
         reason: "IsolationMissing",
         message: format!(
             "NetworkPolicy {} selects agents of class {}; policies add up, so that one of Decree's beside it would open \
-             every port but {port}, and none is made: see that yours leaves port {port} out and lets {} to {} in, and set \
+             every port but {closed}, and none is made: see that yours leaves port {closed} out and lets {} to {} in, and set \
              replicate.isolate to false",
             pods::named(others.iter().map(String::as_str)),
             class.name,
             port::HEALTH,
             port::PEERS,
-            port = class.port
         ),
     }
 }
@@ -262,5 +263,10 @@ mod tests {
         assert_eq!(policy(4000), [render::isolation::isolation(&engine, &engine.classes[0], &[4000].into())]);
         assert_ne!(policy(4000), current);
         assert_eq!(policy(port::HEALTH.into()), current, "the sidecar's own port is never closed");
+        let deny = json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}});
+        let deny = Arc::new(serde_json::from_value::<NetworkPolicy>(deny).unwrap());
+        let alerts = guards(&engine, &made_with(4000), &[], &[deny]).alerts;
+        let both = format!("leaves port 4000 and {} out", engine.classes[0].port);
+        assert!(alerts[0].message.contains(&both), "{}", alerts[0].message);
     }
 }
