@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decree_wire::control::{Barrier, Control};
-use decree_wire::heartbeat::Trouble;
+use decree_wire::heartbeat::{State, Trouble};
 use decree_wire::position::Position;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -114,7 +114,15 @@ impl Barriers {
 
     async fn one(&self) -> Result<Position, Error> {
         let entry = NewEntry::Control(Control::Barrier(Barrier { agent: self.agent.clone() }));
-        let dealt = self.replica.progress().borrow().next;
+        let dealt = {
+            let progress = self.replica.progress();
+            let progress = progress.borrow();
+            // It would never be passed, and the log may be somebody else's by now.
+            if let (State::Halted, Some(trouble)) = (progress.state, &progress.trouble) {
+                return Err(Error::Halted(trouble.clone()));
+            }
+            progress.next
+        };
         let position = self.log.append(&entry).await?;
         if position < dealt {
             let why = format!("it gave position {position} after {dealt} was dealt with");

@@ -43,6 +43,10 @@ pub fn unserving(progress: &Progress) -> Option<Trouble> {
     let told = |or: Trouble| Some(progress.trouble.clone().unwrap_or(or));
     match progress.state {
         State::Rebuilding => told(trouble("Rebuilding", "the application is rebuilt from the log")),
+        // None is ahead of another: reads go on, and whoever proposes is told why he can't. A command that fails is
+        // not of this kind: whether it fails everywhere no agent knows by itself, and one that stands still alone
+        // would answer for ever what the others have left behind.
+        State::Halted if progress.shared && progress.reached => None,
         State::Halted => told(trouble("Halted", "this agent has stopped applying")),
         State::Waiting | State::CatchingUp | State::Running | State::Draining if !progress.reached => {
             told(behind(progress))
@@ -141,7 +145,30 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_is_gone_leaves_those_ready_that_were() {
+        let replaced = Some(trouble("LogReplaced", "…"));
+        let halted = Progress { state: State::Halted, shared: true, trouble: replaced, ..well() };
+        assert!(reasons(Phase::Running, Some(&halted)).is_empty());
+        let facts = Facts { phase: Phase::Running, document: Ok(()), progress: Some(&halted) };
+        assert_eq!(troubles(facts, None)[0].reason, "LogReplaced", "but it is said");
+        for other in
+            [Progress { reached: false, ..halted.clone() }, Progress { shared: false, ..halted.clone() }]
+        {
+            assert_eq!(reasons(Phase::Running, Some(&other)), ["LogReplaced"], "{other:?}");
+        }
+        let missing = Progress { trouble: Some(trouble("LogMissing", "…")), ..well() };
+        assert!(reasons(Phase::Running, Some(&missing)).is_empty());
+        let unwell = Application::Unwell(trouble("ApplicationUnreachable", "…"));
+        let unwell = Progress { application: unwell, ..halted };
+        assert_eq!(reasons(Phase::Running, Some(&unwell)), ["ApplicationUnreachable"]);
+    }
+
+    #[test]
     fn what_is_this_agents_own_does() {
+        for own in ["LogTrimmed", "Poisoned", "UnknownControl"] {
+            let halted = Progress { state: State::Halted, trouble: Some(trouble(own, "…")), ..well() };
+            assert_eq!(reasons(Phase::Running, Some(&halted)), [own]);
+        }
         let halted = Progress { state: State::Halted, trouble: Some(trouble("InDoubt", "…")), ..well() };
         assert_eq!(reasons(Phase::Running, Some(&halted)), ["InDoubt"]);
         let unwell =

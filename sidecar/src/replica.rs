@@ -79,8 +79,10 @@ impl Replica {
         let position = stands.as_ref().and_then(|(bookmark, _)| bookmark.position());
         let remembered = remembered.filter(|remembered| position < Some(remembered.last.position));
         let board = Arc::new(Board::new(store, life, standing));
-        if let Some((bookmark, _)) = &stands {
-            board.resume(bookmark, bookmark.reached && still_stands(&board));
+        match (&stands, &remembered) {
+            (Some((bookmark, _)), _) => board.resume(bookmark, bookmark.reached && still_stands(&board)),
+            (None, Some(remembered)) => board.followed(&remembered.incarnation),
+            (None, None) => {}
         }
         let way = if config.replicates { Way::Replicate } else { Way::Apply };
         let mut courier = Courier::new(Arc::clone(&app), Arc::clone(&board), way, attempts);

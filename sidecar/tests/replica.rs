@@ -312,6 +312,33 @@ async fn a_log_that_is_not_the_one_that_was_followed_halts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replaced_log_holds_every_agent_alike_until_a_person_gives_it_up() {
+    let world = World::new().await;
+    let agent = world.start();
+    world.command("a", "1").await;
+    agent.until(|p| p.reached && p.position == Some(Position(1))).await;
+    world.log.recreate();
+    agent.until(|p| p.state == State::Halted && p.shared && p.reached).await;
+    agent.stop().await;
+    let agent = world.start();
+    agent.until(|p| p.shared && p.reached).await; // another sidecar, the same application
+    world.expected.send_replace(Some(Incarnation("memory-2".into())));
+    let halted = agent.until(|p| !p.shared).await;
+    assert_eq!((halted.state, halted.trouble.unwrap().reason.as_str()), (State::Halted, "LogReplaced"));
+    world.expected.send_replace(Some(Incarnation("memory-1".into())));
+    agent.until(|p| p.shared).await;
+    world.restart_application(2);
+    agent.until(|p| !p.shared).await; // what the log left is gone
+    agent.kill().await;
+    for _ in 0..2 {
+        let agent = world.start();
+        let halted = agent.until(|p| p.state == State::Halted).await;
+        assert_eq!((halted.reached, halted.incarnation), (false, Some(Incarnation("memory-1".into()))));
+        agent.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_was_trimmed_past_what_is_needed_halts() {
     let world = World::new().await;
     let agent = world.start();

@@ -37,12 +37,13 @@ fn a_deleted_topic_is_called_lost_and_not_made_again() -> Result<()> {
         namespace.wait_engine_reason(ENGINE, "LogLost", LIMIT)?;
         ensure!(!log.exists()?, "{} was made again", log.topic);
         agents.iter().try_for_each(|agent| ensure_prefix(agent, &log.commands, BEFORE))?;
-        give_up(namespace, &log, &agents)
+        give_up(namespace, &log, &agents, 0)
     })
 }
 
-/// A person gives the old log up: each agent that followed it is replaced, and begins with a new and empty one.
-fn give_up(namespace: &Namespace, log: &Log<'_>, before: &[Agent]) -> Result<()> {
+/// A person gives the old log up: each agent that followed it is replaced, and begins with the one in its place, where so
+/// many commands stand.
+fn give_up(namespace: &Namespace, log: &Log<'_>, before: &[Agent], there: usize) -> Result<()> {
     let engine = namespace.get_json("decisionengine", ENGINE)?;
     let id = engine["status"]["topic"]["id"].as_str().context("find the lost topic's id")?;
     let accept = format!("decree.dev/accept-new-log={id}");
@@ -58,7 +59,7 @@ fn give_up(namespace: &Namespace, log: &Log<'_>, before: &[Agent]) -> Result<()>
     log.produce("new", BEFORE)?;
     let fold = Fold::of_topic(log.bed, &log.topic)?;
     fresh.iter().try_for_each(|agent| {
-        agent.wait_recorded(BEFORE, LIMIT)?;
+        agent.wait_recorded(there + BEFORE, LIMIT)?;
         fold.ensure_recorded(agent)
     })
 }
@@ -77,14 +78,18 @@ fn a_topic_made_again_is_not_followed() -> Result<()> {
         for agent in &agents {
             println!("{}: {}", agent.pod, wait_trouble(namespace, agent, "LogReplaced")?);
             ensure_prefix(agent, &log.commands, BEFORE)?;
+            // All share it: were they unready for it, nobody could read any more.
+            ensure!(agent.status()?["ready"] == true, "{} is not ready", agent.pod);
         }
 
         // One that knows nothing of the old log must not begin with the new one either.
         namespace.kill_pod(&agents[0].pod)?;
         let fresh = fresh_agent(namespace, &agents)?;
         println!("{}: {}", fresh.pod, wait_trouble(namespace, &fresh, "LogReplaced")?);
+        ensure!(fresh.status()?["ready"] == false, "{} is ready and knows nothing", fresh.pod);
         ensure!(fresh.recorded()?.is_empty(), "{} applied what is in the new topic", fresh.pod);
-        ensure_prefix(&agents[1], &log.commands, BEFORE)
+        ensure_prefix(&agents[1], &log.commands, BEFORE)?;
+        give_up(namespace, &log, &agents, STRANGE)
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use decree_wire::heartbeat::{CallsFor, State, Trouble};
-use decree_wire::position::Position;
+use decree_wire::position::{Incarnation, Position};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,8 +35,8 @@ struct Seen {
     unknown: Option<(Trouble, Option<CallsFor>)>,
     /// The replay to a new life of the application.
     pace: Option<Pace>,
-    /// Why nothing more is applied.
-    halted: Option<Trouble>,
+    /// Why nothing more is applied, and whether that holds every agent where it stands.
+    halted: Option<(Trouble, bool)>,
     /// What keeps it from reading the log.
     waits: Option<Trouble>,
     /// The health check's last word; none before the first.
@@ -75,6 +75,11 @@ impl Board {
             self.seen().pace = Some(Pace::new(bookmark.next(), Instant::now()));
         }
         self.dealt(bookmark, bookmark.next(), None, false);
+    }
+
+    /// The last life of the sidecar followed this log, and the application is built anew from it.
+    pub(super) fn followed(&self, incarnation: &Incarnation) {
+        self.progress.send_modify(|progress| progress.incarnation = Some(incarnation.clone()));
     }
 
     /// An entry begins to be dealt with.
@@ -208,10 +213,11 @@ impl Board {
         self.progress.send_modify(|progress| progress.suspicion = Some(suspicion));
     }
 
-    /// Nothing more is applied; those who wait are told why.
-    pub(super) fn halt(&self, trouble: Trouble) {
-        let before = self.seen().halted.replace(trouble.clone());
-        if before.as_ref() != Some(&trouble) {
+    /// Nothing more is applied; those who wait are told why. `shared`: no agent can go on, and this one's application
+    /// stands where the log left it.
+    pub(super) fn halt(&self, trouble: Trouble, shared: bool) {
+        let before = self.seen().halted.replace((trouble.clone(), shared));
+        if before.is_none_or(|(before, _)| before != trouble) {
             tracing::error!(reason = trouble.reason, message = trouble.message, "halted");
         }
         self.ledger.halt(&trouble);
@@ -249,14 +255,15 @@ impl Board {
             }
             progress.unknown = seen.unknown.as_ref().map(|(trouble, _)| trouble.clone());
             progress.calls_for = seen.unknown.as_ref().and_then(|(_, calls_for)| *calls_for);
+            let begun = seen.standing.begun.as_ref().filter(|_| seen.unknown.is_some());
+            progress.in_doubt = begun.map(|begun| begun.position);
             progress.rebuild = match (&seen.pace, &seen.unknown) {
                 (Some(pace), None) => Some(pace.at(progress.next, progress.start_head, now)),
                 (None, _) | (_, Some(_)) => None,
             };
             progress.state = state(&seen, progress);
+            progress.shared = seen.halted.as_ref().is_some_and(|(_, shared)| *shared);
             progress.trouble = trouble(&seen, progress);
-            let begun = seen.standing.begun.as_ref().filter(|_| seen.unknown.is_some());
-            progress.in_doubt = begun.map(|begun| begun.position);
             *progress != before
         });
     }
@@ -283,7 +290,8 @@ fn state(seen: &Seen, progress: &Progress) -> State {
 /// The one that explains the others.
 fn trouble(seen: &Seen, progress: &Progress) -> Option<Trouble> {
     let unknown = seen.unknown.as_ref().map(|(trouble, _)| trouble);
-    let told = seen.halted.as_ref().or(unknown).or(seen.waits.as_ref());
+    let halted = seen.halted.as_ref().map(|(trouble, _)| trouble);
+    let told = halted.or(unknown).or(seen.waits.as_ref());
     told.cloned().or_else(|| progress.rebuild.as_ref().map(trouble::rebuilding))
 }
 

@@ -60,7 +60,7 @@ impl Courier {
     pub(super) fn resume(&mut self, begun: Option<&Begun>, max_attempts: u32) -> Result<(), store::Error> {
         self.board.tally(self.attempts.tally);
         if let Some(poison) = self.attempts.poisoned {
-            self.board.halt(trouble::poisoned(poison, self.attempts.at(poison)));
+            self.board.halt(trouble::poisoned(poison, self.attempts.at(poison)), false);
         }
         match begun {
             Some(begun) => self.doubted(begun, max_attempts),
@@ -245,7 +245,7 @@ impl Courier {
         self.board.store.in_doubt(&self.attempts)?;
         self.board.tally(self.attempts.tally);
         if poison {
-            self.board.halt(trouble::poisoned(begun.position, begun.attempt));
+            self.board.halt(trouble::poisoned(begun.position, begun.attempt), false);
         }
         Ok(())
     }

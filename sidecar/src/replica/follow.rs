@@ -75,12 +75,18 @@ impl Follower {
         match halt {
             Halt::Stopped | Halt::Failed(_) => return Err(halt),
             Halt::For(trouble) => {
-                self.board.halt(trouble);
+                self.board.halt(trouble, false);
                 stop.cancelled().await;
                 return Err(Halt::Stopped);
             }
+            Halt::ForAll(trouble) => loop {
+                // Its application may have restarted since, and a person may have given the log up: others go on then.
+                let shared = self.look().is_ok() && !self.given_up();
+                self.board.halt(trouble.clone(), shared);
+                rest(stop, IDLE).await?;
+            },
             Halt::Poisoned(trouble) => {
-                self.board.halt(trouble);
+                self.board.halt(trouble, false);
                 self.board.replayed();
                 while self.look().is_ok() {
                     rest(stop, IDLE).await?;
@@ -143,6 +149,14 @@ impl Follower {
     fn course(&self) -> Course {
         let seen = Seen::of(self.board.life.current());
         course(verdict(&self.board.standing(), &seen), self.config.restart)
+    }
+
+    /// The operator knows another log by now than the one that is followed.
+    fn given_up(&self) -> bool {
+        let bookmark = self.stands.as_ref().map(|(bookmark, _)| &bookmark.incarnation);
+        let followed = bookmark.or(self.remembered.as_ref().map(|remembered| &remembered.incarnation));
+        let expected = self.config.expected.borrow();
+        followed.zip(expected.as_ref()).is_some_and(|(followed, expected)| followed != expected)
     }
 
     fn position(&self) -> Option<Position> {
@@ -272,6 +286,7 @@ impl Follower {
             }
             Action::Pass => None,
             Action::Halt(trouble) => return Err(Halt::For(trouble)),
+            Action::HaltAll(trouble) => return Err(Halt::ForAll(trouble)),
         };
         bookmark.chain.passed(bookmark.position(), position);
         bookmark.last = Some(Last { position, mark });
@@ -301,7 +316,7 @@ impl Follower {
             return Ok(());
         }
         let why = format!("another entry stands where position {} was applied before", last.position);
-        Err(Halt::For(trouble::replaced(&why)))
+        Err(Halt::ForAll(trouble::replaced(&why)))
     }
 
     /// Compares the digest with that of before, where it was remembered.

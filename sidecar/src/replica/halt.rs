@@ -14,8 +14,10 @@ pub(super) enum Halt {
     Stopped,
     /// It can go on after a while.
     Wait(Trouble),
-    /// Only a person, or the pod's next life, can mend it.
+    /// Only a person, or the pod's next life, can mend it. Other agents may go on.
     For(Trouble),
+    /// The log itself: no agent goes on, and only a person can mend it.
+    ForAll(Trouble),
     /// A command was tried as often as the settings allow. The application is kept as it was before it.
     Poisoned(Trouble),
     /// The application's state is not known.

@@ -47,7 +47,7 @@ pub(super) async fn open(
     let found = log.incarnation().await.map_err(|error| lost(&error))?;
     if let Some((before, _)) = stood.filter(|(before, _)| **before != found) {
         let why = format!("its id was {before} and is {found}");
-        return Err(Halt::For(trouble::replaced(&why)));
+        return Err(Halt::ForAll(trouble::replaced(&why)));
     }
     if found != expected {
         return Err(Halt::Wait(trouble::other_topic(&found, &expected)));
@@ -80,13 +80,13 @@ async fn resume(log: &dyn Log, last: &Last) -> Result<(Box<dyn Reader>, Vec<Stor
         if let Some(first) = entries.next() {
             if first.entry.position != last.position || !same(first.mark, last.mark) {
                 let why = format!("another entry stands where position {} was applied", last.position);
-                return Err(Halt::For(trouble::replaced(&why)));
+                return Err(Halt::ForAll(trouble::replaced(&why)));
             }
             return Ok((reader, entries.collect()));
         }
         if Instant::now() >= deadline {
             return Err(match batch.end {
-                Some(end) if batch.next >= end => Halt::For(trouble::replaced(&format!(
+                Some(end) if batch.next >= end => Halt::ForAll(trouble::replaced(&format!(
                     "it ends at {end}, and position {} was applied",
                     last.position
                 ))),
@@ -126,7 +126,7 @@ async fn read(log: &dyn Log, from: Position) -> Result<(Box<dyn Reader>, Vec<Sto
 fn lost(error: &Error) -> Halt {
     match error {
         Error::Trimmed { asked, earliest } => Halt::For(trouble::trimmed(*asked, *earliest)),
-        Error::LostEnd { .. } => Halt::For(trouble::replaced(&error.to_string())),
+        Error::LostEnd { .. } => Halt::ForAll(trouble::replaced(&error.to_string())),
         Error::Unreachable(_)
         | Error::Unknown(_)
         | Error::Full
@@ -149,7 +149,7 @@ pub(super) fn settings(
                 let own = settings.engine == *engine && settings.cluster == cluster;
                 return match own {
                     true => Ok(Some(settings.clone())),
-                    false => Err(Halt::For(trouble::foreign(settings, engine))),
+                    false => Err(Halt::ForAll(trouble::foreign(settings, engine))),
                 };
             }
             Body::Control(Control::Unknown { kind, reason }) if kind == "settings" => {

@@ -30,6 +30,8 @@ pub struct Progress {
     pub digest: Option<Digest>,
     /// The digest at the first entry past the last multiple of 256.
     pub compared: Option<Digest>,
+    /// What halts it halts every agent alike, and its application stands where the log left it.
+    pub shared: bool,
     /// Why it is halted, waits, or is cut off.
     pub trouble: Option<Trouble>,
     /// What was seen of the application that only a person can judge; it goes on with that.
@@ -38,10 +40,10 @@ pub struct Progress {
     pub unknown: Option<Trouble>,
     /// What only the cluster can do, so that the application's state is known again.
     pub calls_for: Option<CallsFor>,
-    /// How far the application is rebuilt; none while it is not being rebuilt.
-    pub rebuild: Option<Rebuild>,
     /// The position of a delivery that makes the application's state unknown; none where it is something else, or known.
     pub in_doubt: Option<Position>,
+    /// How far the application is rebuilt; none while it is not being rebuilt.
+    pub rebuild: Option<Rebuild>,
     /// How the application is.
     pub application: Application,
     /// What became of the entries since this sidecar's start.
@@ -108,14 +110,15 @@ impl Default for Progress {
             lag_ms: None,
             digest: None,
             compared: None,
+            shared: false,
             trouble: None,
             suspicion: None,
             unknown: None,
             calls_for: None,
+            in_doubt: None,
             rebuild: None,
             application: Application::Unknown,
             counts: Counts::default(),
-            in_doubt: None,
             tally: Tally::default(),
         }
     }

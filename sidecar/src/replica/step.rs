@@ -24,8 +24,10 @@ pub(super) enum Action {
     Settings(Settings),
     /// Nothing: to have come this far is all.
     Pass,
-    /// Stop before it.
+    /// Stop before it; agents of another build may go on.
     Halt(Trouble),
+    /// Stop before it, as every agent does.
+    HaltAll(Trouble),
 }
 
 /// What a decision depends on beside the entry and the window.
@@ -70,7 +72,7 @@ pub(super) fn step(
             Action::Settings(settings.clone())
         }
         Body::Control(Control::Settings(settings)) => {
-            Action::Halt(trouble::foreign(settings, context.engine))
+            Action::HaltAll(trouble::foreign(settings, context.engine))
         }
         Body::Control(Control::Barrier(_)) => Action::Pass,
         Body::Control(Control::Unknown { kind, reason }) => {
@@ -193,7 +195,7 @@ mod tests {
         let control = |control| decide(Body::Control(control), None, false);
         assert_eq!(control(Control::Barrier(Barrier { agent: "a".into() })), Action::Pass);
         assert_eq!(control(Control::Settings(settings())), Action::Settings(settings()));
-        let Action::Halt(trouble) =
+        let Action::HaltAll(trouble) =
             control(Control::Settings(Settings { cluster: "d".into(), ..settings() }))
         else {
             panic!("foreign settings are obeyed");

@@ -1,13 +1,17 @@
 //! HTTP replication keeps its word: what matches is ordered, the rest passes through, and an unknown state answers nothing.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::agent::{Running, apply, replicating, start};
 use super::http::{Answer, send};
 use axum::Router;
 use axum::extract::{Request, State};
 use decree_sidecar::app::scripted::Act;
+use decree_sidecar::log::Log;
 use decree_wire::document::Reads;
+use decree_wire::heartbeat::State as Replica;
+use decree_wire::position::Position;
 use tokio::net::TcpListener;
 
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -119,6 +123,39 @@ async fn an_unknown_state_answers_nothing_reads_included() {
         assert!(refused.header("retry-after").is_some());
     }
     assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_takes_nothing_more_and_reads_go_on() {
+    let (port, _) = application().await;
+    let agent = start(replicating(Reads::Local), port).await;
+    assert_eq!(request(&agent, "PUT", "/v1/data", &[], "5").await.status, 200);
+    let readyz = format!("{}/readyz", agent.health);
+    agent.log.recreate();
+    until("it is halted", || agent.agent.progress().is_some_and(|p| p.state == Replica::Halted)).await;
+    let refused = request(&agent, "PUT", "/v1/data", &[], "6").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["reason"]), (503, &"LogReplaced".into()));
+    assert_eq!(request(&agent, "GET", "/v1/data", &[], "").await.status, 200);
+    assert_eq!(send("GET", &readyz, &[], "").await.status, 200);
+    assert_eq!(agent.agent.troubles()[0].reason, "LogReplaced", "and it is said");
+    let barrier = request(&agent, "GET", "/v1/data", &[("decree-read", "barrier")], "").await;
+    assert_eq!((barrier.status.as_u16(), &barrier.json()["reason"]), (503, &"LogReplaced".into()));
+    assert_eq!(agent.log.head().await, Ok(Position(0)), "nothing is put into another log");
+
+    agent.life.restart(2); // and nobody knows any more what it holds
+    assert_eq!(request(&agent, "GET", "/v1/data", &[], "").await.status, 503);
+    until("it is not ready", || !agent.agent.unready().is_empty()).await;
+    assert_eq!(send("GET", &readyz, &[], "").await.json()["reasons"][0]["reason"], "LogReplaced");
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..400 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("not in time: {what}");
 }
 
 #[tokio::test]
