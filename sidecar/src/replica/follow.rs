@@ -294,16 +294,20 @@ impl Follower {
         bookmark.reached |= start_head.is_some_and(|head| bookmark.next() >= head);
         bookmark.rebuilding &= !bookmark.reached;
         let applied = matches!(fate, Some(Fate::Applied(_)));
+        let differs = self.passed(&bookmark);
         let dealt = Dealt {
             position,
             fate: fate.as_ref(),
             identity: identity.as_ref().filter(|_| applied).map(|(identity, print)| (identity, *print)),
             settings: holds.as_ref(),
             attempts: forgotten.then_some(&self.courier.attempts),
+            differs,
             bounds: settings.dedup,
         };
         self.board.store.record(&dealt, &mut bookmark)?;
-        self.passed(&bookmark)?;
+        if let Some(Differs { position }) = differs {
+            self.board.suspect(trouble::not_deterministic(position));
+        }
         self.stands = Some((bookmark, holds.unwrap_or(settings)));
         self.show(position, fate)
     }
@@ -320,15 +324,10 @@ impl Follower {
     }
 
     /// Compares the digest with that of before, where it was remembered.
-    fn passed(&mut self, bookmark: &Bookmark) -> Result<(), Halt> {
+    fn passed(&mut self, bookmark: &Bookmark) -> Option<Differs> {
         let there = |r: &mut Remembered| Some(r.last.position) == bookmark.position();
-        let Some(before) = self.remembered.take_if(there) else { return Ok(()) };
-        if before.hash != bookmark.chain.hash {
-            let position = before.last.position;
-            self.board.store.differs(Differs { position })?;
-            self.board.suspect(trouble::not_deterministic(position));
-        }
-        Ok(())
+        let before = self.remembered.take_if(there)?;
+        (before.hash != bookmark.chain.hash).then_some(Differs { position: before.last.position })
     }
 
     /// Delivers a command; what it changes goes into `bookmark`. Also whether failed attempts are forgotten with it.

@@ -94,6 +94,8 @@ pub(super) struct Dealt<'a> {
     pub(super) settings: Option<&'a Settings>,
     /// Failed attempts, where they have changed with it.
     pub(super) attempts: Option<&'a Attempts>,
+    /// The replay gave another digest than before.
+    pub(super) differs: Option<Differs>,
     /// Those that hold for the window's and the outcomes' bounds.
     pub(super) bounds: decree_wire::settings::Dedup,
 }
@@ -191,13 +193,6 @@ impl Store {
         commit(batch)
     }
 
-    /// The replay gave another digest than before.
-    pub(super) fn differs(&self, differs: Differs) -> Result<(), Error> {
-        let mut batch = self.batch();
-        self.put(&mut batch, DIFFERS, &differs)?;
-        commit(batch)
-    }
-
     /// The log's first settings, which govern from its start.
     pub(super) fn first(&self, bookmark: &Bookmark, settings: &Settings) -> Result<(), Error> {
         let mut batch = self.batch();
@@ -235,6 +230,9 @@ impl Store {
         }
         if let Some(settings) = dealt.settings {
             self.put(&mut batch, SETTINGS, settings)?;
+        }
+        if let Some(differs) = dealt.differs {
+            self.put(&mut batch, DIFFERS, &differs)?;
         }
         let floor = Position(dealt.position.0.saturating_sub(dealt.bounds.window));
         bookmark.floor = bookmark.floor.max(floor);
@@ -389,6 +387,7 @@ mod tests {
             identity: Some((&identity, Fingerprint([0; 32]))),
             settings: None,
             attempts: None,
+            differs: None,
             bounds,
         };
         bookmark.last = Some(Last { position, mark: Mark { hash: [0; 32], leader_epoch: None } });
@@ -432,6 +431,31 @@ mod tests {
             (Position(190), Position(190)),
             "what was forgotten stays so"
         );
+    }
+
+    #[test]
+    fn that_a_replay_differs_is_known_as_soon_as_it_has_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, left) = Store::open(folder.path(), "boot").unwrap();
+        assert_eq!(left.differs, None);
+        let position = Position(7);
+        let last = Last { position, mark: Mark { hash: [0; 32], leader_epoch: None } };
+        let mut bookmark = Bookmark { last: Some(last), ..Bookmark::new(Incarnation("i".into())) };
+        let differs = Some(Differs { position });
+        let nothing = Dealt {
+            position,
+            fate: None,
+            identity: None,
+            settings: None,
+            attempts: None,
+            differs,
+            bounds: BOUNDS,
+        };
+        store.record(&nothing, &mut bookmark).unwrap();
+        drop(store);
+        let (_, left) = Store::open(folder.path(), "boot").unwrap();
+        assert_eq!(left.bookmark.and_then(|bookmark| bookmark.position()), Some(position));
+        assert_eq!(left.differs, differs);
     }
 
     #[test]
