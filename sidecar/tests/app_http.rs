@@ -166,6 +166,20 @@ async fn a_connection_is_kept_and_not_used_after_a_second_of_rest() {
 }
 
 #[tokio::test]
+async fn nothing_goes_over_a_connection_that_was_given_up() {
+    let server = Server::start(OK, false).await;
+    let app = server.apply();
+    app.connect().await.unwrap();
+    deliver(&app, &command()).await.unwrap();
+    assert_eq!(app.connect().await, Ok(Connected::Kept));
+    app.disconnect().await;
+    assert!(matches!(deliver(&app, &command()).await, Err(End::NotConnected(_))));
+    assert_eq!(app.connect().await, Ok(Connected::Fresh));
+    deliver(&app, &command()).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_connection_that_the_application_closed_is_not_used() {
     let server = Server::start(OK, true).await;
     let app = server.apply();

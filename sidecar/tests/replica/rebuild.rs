@@ -58,6 +58,18 @@ async fn a_new_life_gets_the_whole_log_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_life_is_reached_over_a_connection_of_its_own() {
+    let world = World::new().await;
+    let agent = settled(&world, 5).await;
+    running(&agent).await;
+    let before = world.app.connections();
+    world.life.restart(2); // and the last one still serves the connection that was kept
+    agent.until(|p| p.tally.rebuilds == 1 && p.state == State::Running && p.caught_up()).await;
+    assert_eq!(world.app.positions(), [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
+    assert!(world.app.connections() > before, "what was replayed went to the life of before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delivery_in_doubt_calls_for_a_restart_and_is_rebuilt() {
     let world = World::new().await;
     world.app.then([Act::Answer(200, "a"), Act::Lost]);
