@@ -5,6 +5,16 @@ use serde::{Deserialize, Serialize};
 /// Where the kubelet asks the sidecar (port [`crate::pod::port::HEALTH`]) whether the application's container may live on.
 pub const PATH: &str = "/application/livez";
 
+/// The kubelet asks every second and restarts the application's container at so many failures in a row. A sidecar that
+/// is being restarted refuses connections, for the kubelet's first back-off of 10 seconds: that alone must not restart
+/// the application.
+pub const FAILURES: u32 = 12;
+
+/// So often in a row the sidecar says that the application failed its own check, and then begins to count anew: a few
+/// times more than [`FAILURES`], since an answer may get lost; and not for ever, since the application's next life has
+/// a count of its own, and may take as long to start as its user allows.
+pub const TOLD: u32 = FAILURES + 3;
+
 /// What gives the application an empty state again: the value of [`crate::pod::env::RESTART`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {

@@ -7,9 +7,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::outlives::Outliving;
 
-/// A sidecar that is being restarted refuses connections, for the kubelet's first back-off of 10 seconds: that alone
-/// must not restart the application.
-const FAILURES: i32 = 12;
 /// The sidecar answers from what it knows; only a node without any time for it makes it slow.
 const TIMEOUT: i32 = 2;
 
@@ -123,7 +120,7 @@ fn led(own: Option<&Probe>) -> Probe {
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(1),
-        failure_threshold: Some(FAILURES),
+        failure_threshold: i32::try_from(probe::FAILURES).ok(),
         timeout_seconds: Some(TIMEOUT),
         initial_delay_seconds: own.and_then(|own| own.initial_delay_seconds),
         termination_grace_period_seconds: own.and_then(|own| own.termination_grace_period_seconds),

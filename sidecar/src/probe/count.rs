@@ -2,12 +2,8 @@
 
 use std::time::Duration;
 
-use decree_wire::probe::Liveness;
+use decree_wire::probe::{Liveness, TOLD};
 use tokio::time::Instant;
-
-/// The kubelet restarts the container at the 12th failure in a row. It was told often enough then, and the next life
-/// of the application has a count of its own: its start may take as long as the user allows.
-const TOLD: u32 = 15;
 
 /// Failed checks in a row.
 #[derive(Debug, Default)]
@@ -61,7 +57,7 @@ impl Count {
 
 #[cfg(test)]
 mod tests {
-    use decree_wire::probe::{Check, TcpSocket};
+    use decree_wire::probe::{Check, FAILURES, TcpSocket};
 
     use super::*;
 
@@ -108,7 +104,7 @@ mod tests {
     fn the_next_life_begins_with_a_count_of_its_own() {
         let mut count = Count::default();
         (0..3).for_each(|_| fail(&mut count));
-        for _ in 0..12 {
+        for _ in 0..FAILURES {
             assert!(count.told(&liveness()).is_err(), "as often as the kubelet needs");
         }
         while count.told(&liveness()).is_err() {}
