@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use decree_wire::document::{Class, Mode, Reads, Rule};
 use decree_wire::heartbeat::Trouble;
 use decree_wire::record::MAX_TARGET;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::agent::{Agent, Engine};
 use crate::answer::respond;
@@ -44,19 +44,17 @@ pub fn router(agent: Agent, intake: Intake) -> Router {
     Router::new().fallback(handle).with_state(Proxy { agent, intake, forward: Forward::default() })
 }
 
-async fn handle(State(proxy): State<Proxy>, request: Request) -> Result<Response, Problem> {
-    let class = proxy
-        .agent
-        .class()
-        .map_err(|why| Problem::troubled(&Trouble { reason: "WaitingForDocument".into(), message: why }))?;
-    let Class { mode: Mode::Replicate { rules, reads }, .. } = class else {
-        return Err(Problem::not_found(
-            "this class applies commands, it does not replicate HTTP requests; propose at POST /v1/commands of the \
-             local API, or set agents[].replicate",
-        ));
-    };
-    supported(&request)?;
-    if replicated(&rules, &request) { proxy.order(request).await } else { proxy.pass(request, reads).await }
+async fn handle(State(proxy): State<Proxy>, request: Request) -> Response {
+    proxy.answer(request).await.unwrap_or_else(elsewhere)
+}
+
+/// A client that keeps its connection would come back to this agent, and the Service has others.
+fn elsewhere(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What a proxy between request and answer can't carry.
@@ -83,6 +81,19 @@ fn replicated(rules: &[Rule], request: &Request) -> bool {
 }
 
 impl Proxy {
+    async fn answer(&self, request: Request) -> Result<Response, Problem> {
+        let waiting = |why| Trouble { reason: "WaitingForDocument".into(), message: why };
+        let class = self.agent.class().map_err(|why| Problem::troubled(&waiting(why)))?;
+        let Class { mode: Mode::Replicate { rules, reads }, .. } = class else {
+            return Err(Problem::not_found(
+                "this class applies commands, it does not replicate HTTP requests; propose at POST /v1/commands of \
+                 the local API, or set agents[].replicate",
+            ));
+        };
+        supported(&request)?;
+        if replicated(&rules, &request) { self.order(request).await } else { self.pass(request, reads).await }
+    }
+
     async fn order(&self, request: Request) -> Result<Response, Problem> {
         self.agent.accepts(Door::Service)?;
         let engine = self.serving()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::agent::{Running, apply, replicating, start};
 use super::http::{Answer, send};
+use super::raw;
 use axum::Router;
 use axum::extract::{Request, State};
 use decree_sidecar::app::scripted::Act;
@@ -12,6 +13,7 @@ use decree_sidecar::log::Log;
 use decree_wire::document::Reads;
 use decree_wire::heartbeat::State as Replica;
 use decree_wire::position::Position;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -123,6 +125,24 @@ async fn an_unknown_state_answers_nothing_reads_included() {
         assert!(refused.header("retry-after").is_some());
     }
     assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_keeps_a_connection_is_led_away_from_an_agent_that_does_not_serve() {
+    let (port, _) = application().await;
+    let agent = start(replicating(Reads::Local), port).await;
+    request(&agent, "PUT", "/v1/data", &[], "5").await;
+    let get = b"GET /v1/data HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut kept = raw::connect(&agent.replicate).await;
+    for _ in 0..2 {
+        kept.write_all(get).await.unwrap();
+        let answer = raw::read_until(&mut kept, "GET /v1/data ").await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("connection: close"), "{answer}");
+    }
+    agent.life.restart(2);
+    kept.write_all(get).await.unwrap();
+    let refused = raw::read_until(&mut kept, "the other side closes it").await;
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("connection: close\r\n"), "{refused}");
 }
 
 #[tokio::test]
