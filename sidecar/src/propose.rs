@@ -1,7 +1,6 @@
 //! A command's way to its answer: known already, or appended to the log and waited for until it is applied here.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use decree_wire::command::{Command, Fingerprint, Identity, engine_source};
@@ -16,6 +15,12 @@ use crate::log::{self, Log, NewEntry};
 use crate::metrics::{Metrics, Proposed};
 use crate::replica::{self, Known, Resolution};
 
+mod error;
+mod ordered;
+
+pub use error::Error;
+use ordered::{Ordered, Own};
+
 /// How many commands may be outstanding. (How many bytes of them, the intake decides.)
 pub const OUTSTANDING: usize = 512;
 /// A payload's limit: what brokers take by default, less the room for headers.
@@ -26,8 +31,6 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
 /// A replica that was just opened finds its log in this time, or it is away.
 const FIND_LIMIT: Duration = Duration::from_secs(2);
-/// So many of this agent's own commands are remembered as ordered while they are not yet applied.
-const REMEMBERED: usize = 4096;
 
 /// What a proposer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,89 +62,6 @@ pub struct Answer {
     pub duplicate: bool,
 }
 
-/// Why there is no answer. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Too many at once.
-    #[error("{what} are outstanding at this agent already; try again in a moment")]
-    Busy {
-        /// Which bound was met.
-        what: &'static str,
-    },
-    /// Larger than the log takes.
-    #[error("the command is larger than the log takes: {0}; send less, or a reference to the data")]
-    TooLarge(String),
-    /// This agent is ending.
-    #[error("this agent is ending; send the command to another agent, under the same id")]
-    Draining,
-    /// This agent does not apply, so it could not answer.
-    #[error("this agent does not follow the log now: {}", .0.message)]
-    NotFollowing(Trouble),
-    /// Another command has the identity.
-    #[error("id {id:?} belongs to another command, at position {of}; use a new id for new content")]
-    Reused {
-        /// The id.
-        id: String,
-        /// Where that command stands.
-        of: Position,
-    },
-    /// It was applied, and its outcome was dropped since.
-    #[error(
-        "the command was applied at position {of}, and its outcome is no longer kept; do not send it again"
-    )]
-    Gone {
-        /// The id.
-        id: String,
-        /// Where it stands.
-        of: Position,
-    },
-    /// No replica delivers it.
-    #[error(
-        "the command stands at position {position} and is delivered to no application of this class: {why}"
-    )]
-    Void {
-        /// The id.
-        id: String,
-        /// Where it stands.
-        position: Position,
-        /// Why.
-        why: String,
-    },
-    /// Nobody can say whether it was ordered.
-    #[error(
-        "nobody can say yet whether the command was ordered ({why}); repeating it under id {id:?} is safe"
-    )]
-    NotOrdered {
-        /// The id.
-        id: String,
-        /// What is known.
-        why: String,
-    },
-    /// Ordered, and not yet applied here.
-    #[error(
-        "the command is ordered at position {position} and not yet applied here ({why}); repeating it under id {id:?} is safe"
-    )]
-    NotApplied {
-        /// The id.
-        id: String,
-        /// Where it stands.
-        position: Position,
-        /// What it waits for.
-        why: String,
-    },
-    /// It was not ordered.
-    #[error("the command was not ordered: {source}; repeating it under id {id:?} is safe")]
-    Log {
-        /// The id.
-        id: String,
-        /// What the log said.
-        source: log::Error,
-    },
-    /// The replica's store failed.
-    #[error("look the command up: {0}")]
-    Replica(#[from] replica::Error),
-}
-
 /// Where a command is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whereabouts {
@@ -151,14 +71,6 @@ pub enum Whereabouts {
     Ordered(Position),
     /// Applied here.
     Applied(Known),
-}
-
-/// A command that this agent ordered, and has not applied yet as far as is known.
-#[derive(Debug)]
-struct Ordered {
-    identity: Identity,
-    fingerprint: Fingerprint,
-    position: Position,
 }
 
 /// Proposes commands for one engine.
@@ -172,7 +84,7 @@ pub struct Proposer {
     slots: Semaphore,
     /// From then on no outcome can come any more: the application has gone, and this agent is ending.
     given_up: CancellationToken,
-    ordered: Mutex<VecDeque<Ordered>>,
+    ordered: Own,
 }
 
 impl Proposer {
@@ -188,7 +100,7 @@ impl Proposer {
         given_up: CancellationToken,
     ) -> Self {
         let slots = Semaphore::new(OUTSTANDING);
-        Self { engine, version, log, replica, metrics, slots, given_up, ordered: Mutex::default() }
+        Self { engine, version, log, replica, metrics, slots, given_up, ordered: Own::default() }
     }
 
     /// How many are outstanding.
@@ -225,7 +137,10 @@ impl Proposer {
         command.head = Some(self.head());
         // A repeat of what this agent ordered and has not applied yet needs no second entry.
         let fingerprint = command.fingerprint();
-        let ordered = if named { self.ordered(&identity, fingerprint) } else { None };
+        let ordered = match named {
+            true => self.ordered.same(&identity, fingerprint, self.next()),
+            false => None,
+        };
         let (position, duplicate) = match ordered {
             Some(position) => (position, true),
             None => (self.append(command, &identity, fingerprint, deadline).await?, false),
@@ -282,7 +197,7 @@ impl Proposer {
     ) -> Result<Position, Error> {
         let id = || identity.id.clone();
         let entry = NewEntry::Command(command);
-        let dealt = self.replica.progress().borrow().next;
+        let dealt = self.next();
         match timeout_at(deadline, self.log.append(&entry)).await {
             // A producer knows topics by name: made again, the log gives positions that were dealt with in another.
             Ok(Ok(position)) if position < dealt => Err(Error::NotOrdered {
@@ -292,7 +207,8 @@ impl Proposer {
                 ),
             }),
             Ok(Ok(position)) => {
-                self.remember(Ordered { identity: identity.clone(), fingerprint, position });
+                let command = Ordered { identity: identity.clone(), fingerprint, position };
+                self.ordered.remember(command, self.next());
                 Ok(position)
             }
             Ok(Err(log::Error::Unknown(why))) => Err(Error::NotOrdered { id: id(), why }),
@@ -355,7 +271,7 @@ impl Proposer {
     pub fn whereabouts(&self, id: String, source: Option<String>) -> Result<Whereabouts, Error> {
         let identity = Identity { source: source.unwrap_or_else(|| engine_source(&self.engine)), id };
         // Looked up first: a command that is applied between the two look-ups is then found in the second.
-        let ordered = self.lock().iter().find(|own| own.identity == identity).map(|own| own.position);
+        let ordered = self.ordered.position(&identity);
         Ok(match (self.replica.known(&identity)?, ordered) {
             (Some(known), _) => Whereabouts::Applied(known),
             (None, Some(position)) => Whereabouts::Ordered(position),
@@ -363,27 +279,9 @@ impl Proposer {
         })
     }
 
-    /// Where the same command stands already, ordered by this agent. One of other content under the identity is left to
-    /// the log: whether that one holds the identity shows only once it is applied.
-    fn ordered(&self, identity: &Identity, fingerprint: Fingerprint) -> Option<Position> {
-        let next = self.replica.progress().borrow().next;
-        let same = |own: &&Ordered| {
-            own.position >= next && own.identity == *identity && own.fingerprint == fingerprint
-        };
-        self.lock().iter().find(same).map(|own| own.position)
-    }
-
-    fn remember(&self, command: Ordered) {
-        let next = self.replica.progress().borrow().next;
-        let mut ordered = self.lock();
-        while ordered.front().is_some_and(|old| old.position < next) || ordered.len() >= REMEMBERED {
-            ordered.pop_front();
-        }
-        ordered.push_back(command);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Ordered>> {
-        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Before it everything was dealt with here.
+    fn next(&self) -> Position {
+        self.replica.progress().borrow().next
     }
 }
 
