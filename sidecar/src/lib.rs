@@ -11,7 +11,7 @@
 //! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
 //! around it: [`config`], [`shutdown`], [`metrics`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
 //! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
-//! [`replicate`], [`heartbeat`], [`serve`], [`descriptors`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
+//! [`replicate`], [`heartbeat`], [`serve`] (`observed` streams), [`descriptors`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
 pub mod agent;
 pub mod answer;
@@ -27,6 +27,7 @@ pub mod intake;
 pub mod life;
 pub mod log;
 pub mod metrics;
+mod observed;
 pub mod probe;
 pub mod problem;
 pub mod propose;

@@ -27,6 +27,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::observed::Observed;
+
 mod front;
 mod pace;
 mod paced;
@@ -34,7 +36,7 @@ mod refuse;
 
 use pace::Pace;
 pub use pace::Patience;
-use paced::{Answering, Paced, Reading};
+use paced::{Answering, Reading};
 
 /// A request's head, and the trailers behind its body, are at most this; hyper answers 431 beyond it. More than the
 /// 8 to 16 KiB that most servers take, and little enough for a door full of clients that dribble.
@@ -116,7 +118,7 @@ impl Door {
         let (router, own) = (self.router.clone(), Arc::clone(&pace));
         let pause = self.limits.patience.pause;
         let service = service_fn(move |request| answer(router.clone(), Arc::clone(&own), pause, request));
-        let io = TokioIo::new(Paced::new(io, Arc::clone(&pace)));
+        let io = TokioIo::new(Observed::new(io, Arc::clone(&pace)));
         let connection = self.graceful.watch(self.builder.serve_connection(io, service));
         let task = self.tasks.spawn(async move {
             if let Err(error) = connection.await {

@@ -13,7 +13,6 @@ mod connection;
 mod health;
 mod request;
 mod settings;
-mod witness;
 
 use connection::{Connection, Failure};
 pub use settings::{Settings, Target};

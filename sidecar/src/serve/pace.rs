@@ -1,9 +1,13 @@
 //! How far a connection is and since when: by this the slow and the idle are told from those that work.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::observed::Observer;
 
 /// How long a client may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,18 @@ pub(super) struct Pace(Mutex<State>);
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Pace>);
 
+impl Observer for Arc<Pace> {
+    fn came(&self, bytes: usize) {
+        if bytes > 0 {
+            self.read();
+        }
+    }
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        self.taken(written.is_ready());
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.enter(Phase::Idle);
@@ -70,7 +86,7 @@ impl Pace {
     }
 
     /// Bytes came.
-    pub(super) fn read(&self) {
+    fn read(&self) {
         let mut state = self.state();
         if state.phase == Phase::Idle {
             *state = State { phase: Phase::Head, since: Instant::now(), stalled: state.stalled };
@@ -78,7 +94,7 @@ impl Pace {
     }
 
     /// Whether bytes that were to be written were taken.
-    pub(super) fn wrote(&self, taken: bool) {
+    fn taken(&self, taken: bool) {
         let mut state = self.state();
         if taken {
             state.stalled = None;
@@ -145,9 +161,9 @@ mod tests {
         let busy = Pace::busy(&pace);
         assert!(!late(&pace, 1000));
         assert_eq!(pace.idle_since(), None);
-        pace.wrote(false);
+        pace.taken(false);
         assert!(!late(&pace, 3) && late(&pace, 4));
-        pace.wrote(true);
+        pace.taken(true);
         assert!(!late(&pace, 4));
         drop(busy);
         assert_eq!(pace.idle_since(), Some(Instant::now()));

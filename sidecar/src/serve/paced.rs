@@ -1,79 +1,15 @@
-//! A connection's stream, its requests' bodies and its answers' bodies, each of which says how it gets on.
+//! A connection's requests' bodies and its answers' bodies: what of them counts for its pace.
 
-use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::pace::{Busy, Pace};
-
-/// A stream that tells its pace.
-#[derive(Debug)]
-pub(super) struct Paced<I> {
-    io: I,
-    pace: Arc<Pace>,
-}
-
-impl<I> Paced<I> {
-    pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
-        Self { io, pace }
-    }
-
-    fn saw(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.pace.wrote(written.is_ready());
-        written
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.pace.read();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.saw(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.saw(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+use super::pace::Busy;
 
 /// A request's body, of which something comes at least every `pause` once it is asked for.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! One connection to the application: kept between deliveries, never used again after a second of rest.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::witness::Witness;
+use crate::observed::{Observed, Observer};
 
 /// The application is on this machine: a connection that takes longer is not accepted.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -38,6 +39,20 @@ pub(super) struct Connection {
     _driver: AbortOnDropHandle<()>,
 }
 
+/// A flag that is raised at the first byte written: what tells "not connected" from "in doubt".
+#[derive(Debug)]
+struct Written(Arc<AtomicBool>);
+
+impl Observer for Written {
+    fn came(&self, _: usize) {}
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(1..)) = written {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// How a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -55,7 +70,7 @@ impl Connection {
         let stream = stream.into_std().map_err(|e| e.to_string())?;
         let probe = stream.try_clone().map_err(|e| e.to_string())?;
         let stream = TcpStream::from_std(stream).map_err(|e| e.to_string())?;
-        let io = TokioIo::new(Witness::new(stream, Arc::clone(&written)));
+        let io = TokioIo::new(Observed::new(stream, Written(Arc::clone(&written))));
         let (sender, driver) =
             Builder::new().max_headers(HEADERS).handshake(io).await.map_err(|e| e.to_string())?;
         // Its error comes out at the request too.
