@@ -9,10 +9,12 @@ mod corpus;
 
 mod process {
     pub(crate) mod application;
+    mod away;
     pub(crate) mod client;
     mod flood;
     mod odd;
     pub(crate) mod pod;
+    mod store;
 }
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
 //! A pod without Kubernetes: topics of its own, a document, a state folder, and the built binary.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use decree_kafka::{Admin, Connection, Everywhere, Header, NewRecord, NewTopic, Producer, ProducerSettings};
@@ -11,6 +12,8 @@ use decree_wire::document::{Class, Document, Kafka, Mode};
 use decree_wire::position::EngineName;
 use decree_wire::record::encode_control;
 use decree_wire::settings::{ClassSettings, Settings};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::client::{Answer, request, until};
 
@@ -110,8 +113,20 @@ impl Pod {
     }
 
     pub(crate) fn start(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_decree-sidecar"));
+        self.spawn(Stdio::inherit());
+    }
+
+    /// The same; [`Pod::ended`] tells what it said.
+    pub(crate) fn start_heard(&mut self) {
+        self.spawn(Stdio::piped());
+    }
+
+    fn spawn(&mut self, stdout: Stdio) {
+        // A write beyond a limit then fails, as on a full disk, instead of killing who writes.
+        let mut command = Command::new("/bin/sh");
         command
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_decree-sidecar")])
+            .stdout(stdout)
             .env_clear()
             .env("DECREE_POD", "a-0")
             .env("DECREE_CLASS", "a")
@@ -124,6 +139,27 @@ impl Pod {
             command.arg(flag).arg(self.address(door).to_string());
         }
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// From now on nothing can be written to files behind their first byte.
+    pub(crate) fn refuse_writes(&self) {
+        let child = Pid::from_child(self.child.as_ref().unwrap());
+        let limit = Rlimit { current: Some(1), ..getrlimit(Resource::Fsize) };
+        prlimit(Some(child), Resource::Fsize, limit).unwrap();
+    }
+
+    /// How it ended by itself, and what it said.
+    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
+        let child = self.child.as_mut().unwrap();
+        let mut status = None;
+        until("it ends", || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        let mut said = String::new();
+        child.stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
+        self.child = None;
+        (status.unwrap(), said)
     }
 
     pub(crate) fn kill(&mut self) {
