@@ -11,7 +11,7 @@
 //! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
 //! around it: [`config`], [`shutdown`], [`metrics`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
 //! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
-//! [`replicate`], [`heartbeat`], [`serve`] (`observed` streams), [`descriptors`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
+//! [`replicate`], [`heartbeat`], [`serve`] (`observed` streams), [`descriptors`], `memory`, [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
 pub mod agent;
 pub mod answer;
@@ -26,6 +26,7 @@ pub mod heartbeat;
 pub mod intake;
 pub mod life;
 pub mod log;
+mod memory;
 pub mod metrics;
 mod observed;
 pub mod probe;

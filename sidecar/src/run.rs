@@ -30,7 +30,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::serve::{Limits, serve};
 use crate::shutdown::Phase;
-use crate::{api, descriptors, follow, health, heartbeat, replicate};
+use crate::{api, descriptors, follow, health, heartbeat, memory, replicate};
 
 /// How often the shutdown is looked at once it has begun.
 const STEP: Duration = Duration::from_millis(50);
@@ -97,6 +97,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let probing = agent.clone();
     let probe_stop = stopped.clone();
     tasks.add("probe", async move { probing.probe().run(probe_stop).await });
+    tasks.add("memory", memory::run(stopped.clone()));
     let (publisher, published) = watch::channel(None);
     tasks.add("heartbeats", heartbeat::run(agent.clone(), published, stopped.clone()));
     let engine = follow::run(agent.clone(), places.clone(), publisher, flushed.clone());

@@ -34,6 +34,7 @@ pub use connection::{ClientCertificate, Connection, Mechanism, ProducerSettings,
 pub use error::{Error, Result};
 pub use everywhere::Everywhere;
 pub use multi::{Heard, MultiReader, Start};
+pub use native::trim;
 pub use offsets::Watermarks;
 pub use producer::{Delivery, Producer};
 pub use reader::{Fetched, Reader, ReaderSettings, read_one};
