@@ -77,6 +77,54 @@ fn a_command_that_kills_halts_all_at_its_position() -> Result<()> {
     })
 }
 
+/// What it wrote outlives its container, so each attempt takes a pod, and all that its sidecar knew of it.
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn a_command_that_kills_one_pod_after_the_other_halts_all() -> Result<()> {
+    const PODS: u64 = 2;
+    /// Longer than an owner's pods are left alone after the first evictions.
+    const QUIET: Duration = Duration::from_secs(30);
+    Bed::of_test()?.in_namespace("deadly", |namespace| {
+        let service = agents(namespace, PODS, &manifests::counters_on_disk(ENGINE, AGENTS))?;
+        for number in 0..BEFORE {
+            acknowledged(&service, &increment(&format!("before-{number}")))?;
+        }
+        let topic = format!("decree.{}.{ENGINE}", namespace.name());
+        let address = namespace.service_address(ENGINE)?;
+        let patient = Client::patient(format!("http://{address}"), LIMIT);
+        let (seen, condition) = std::thread::scope(|scope| {
+            let halted = scope.spawn(|| wait_all_halted(namespace));
+            // Its agent may be the one that is evicted, and its connection with it.
+            let reply = patient.send(&post("/die", "deadly"));
+            ensure!(reply.as_ref().map_or(true, is_not_now), "the deadly command was answered {reply:?}");
+            halted.join().map_err(|_| anyhow!("who looks at the engine panicked"))?
+        })?;
+        let pods = namespace.list_json("pods", &format!("{}={ENGINE}", manifests::ENGINE_LABEL))?;
+        let said_after = seen.duration_since(last_death(&pods)?);
+        println!("{condition}\nsaid {:.1} s after the last attempt", said_after.as_secs_f64());
+        ensure!(said_after <= SAID_WITHIN, "it took longer than {SAID_WITHIN}");
+        let position = position_of(&Fold::of_topic(namespace.bed(), &topic)?, "deadly")?;
+        ensure!(condition.contains(&format!("position {position} ")), "the position {position} is not named");
+
+        let uids = || -> Result<Vec<String>> {
+            let pods = namespace.list_json("pods", &format!("{}={ENGINE}", manifests::ENGINE_LABEL))?;
+            let mut uids: Vec<String> = pods.iter().map(|pod| pod["metadata"]["uid"].to_string()).collect();
+            uids.sort();
+            Ok(uids)
+        };
+        let before = uids()?;
+        std::thread::sleep(QUIET);
+        ensure!(uids()? == before, "pods went on being evicted");
+        let engine = namespace.get_json("decisionengine", ENGINE)?;
+        ensure!(engine["status"]["agents"]["halted"] == AGENTS, "{}", engine["status"]);
+        let events = namespace.list_json("events", "")?;
+        let evicted = events.iter().filter(|event| event["reason"] == "Evicted").count();
+        println!("{evicted} pods were evicted");
+        ensure!((1..=AGENTS).contains(&evicted), "{evicted} pods were evicted");
+        Ok(())
+    })
+}
+
 #[test]
 #[ignore = "needs a bed: cargo verify"]
 fn a_500_halts_nobody() -> Result<()> {
@@ -103,10 +151,14 @@ fn a_500_halts_nobody() -> Result<()> {
 }
 
 fn counters(namespace: &Namespace) -> Result<Client> {
+    agents(namespace, ATTEMPTS, &manifests::counters(ENGINE, AGENTS))
+}
+
+fn agents(namespace: &Namespace, attempts: u64, deployment: &Value) -> Result<Client> {
     let mut engine = manifests::counter_engine(namespace.bed(), ENGINE);
-    engine["spec"]["agents"][0]["app"]["maxAttempts"] = json!(ATTEMPTS);
+    engine["spec"]["agents"][0]["app"]["maxAttempts"] = json!(attempts);
     namespace.apply(&engine.to_string())?;
-    namespace.apply(&manifests::counters(ENGINE, AGENTS).to_string())?;
+    namespace.apply(&deployment.to_string())?;
     namespace.wait_agents(ENGINE, AGENTS, LIMIT)?;
     Ok(Client::new(format!("http://{}", namespace.service_address(ENGINE)?)))
 }
@@ -175,12 +227,19 @@ fn wait_all_halted(namespace: &Namespace) -> Result<(Timestamp, String)> {
 
 /// When the last of the applications died.
 fn last_death(pods: &[Value]) -> Result<Timestamp> {
+    let there = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
     let finished = |pod: &Value| {
         let terminated = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
         let text = terminated["finishedAt"].as_str().with_context(|| format!("find a death in {pod}"))?;
         text.parse::<Timestamp>().with_context(|| format!("read {text:?}"))
     };
-    pods.iter().map(finished).collect::<Result<Vec<_>>>()?.into_iter().max().context("find a pod")
+    pods.iter()
+        .filter(there)
+        .map(finished)
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .max()
+        .context("find a pod")
 }
 
 fn deaths(pod: &Value) -> u64 {
