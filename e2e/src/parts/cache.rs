@@ -2,14 +2,19 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use super::progress::Progress;
+use crate::finish::finish_silently;
 use crate::log_file::tail;
+
+/// The longest build takes a tenth of it; a slow network and a busy machine take their share.
+const BUILD_LIMIT: Duration = Duration::from_secs(90 * 60);
 
 /// What a part is built from. A change of any of it is another part.
 #[derive(Debug)]
@@ -109,14 +114,14 @@ impl Order<'_> {
 
 /// Runs a command with its output appended to a file; fails with that file's end.
 pub(super) fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
+    run_within(command, log, BUILD_LIMIT)
+}
+
+fn run_within(command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = File::options().create(true).append(true).open(log)?;
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .status()
-        .with_context(|| format!("start {program}"))?;
+    let status = finish_silently(&program, command.stdout(output.try_clone()?).stderr(output), limit)
+        .with_context(|| format!("build with {program}; the end of {}:\n{}", log.display(), tail(log, 40)))?;
     if !status.success() {
         bail!("{program} ended with {status}; the end of {}:\n{}", log.display(), tail(log, 40));
     }
@@ -161,6 +166,17 @@ mod tests {
         let error = ensure(cache.path(), &recipe, &progress, fail).unwrap_err();
         assert!(error.to_string().contains("why"), "{error}");
         ensure(cache.path(), &recipe, &progress, built).unwrap();
+    }
+
+    #[test]
+    fn a_build_that_hangs_is_ended_and_shows_how_far_it_came() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "echo so far; exec sleep 600"]);
+        let error =
+            run_within(&mut hangs, &directory.path().join("log"), Duration::from_secs(5)).unwrap_err();
+        let said = format!("{error:#}");
+        assert!(said.contains("so far") && said.contains("did not end within 5 s"), "{said}");
     }
 
     #[test]
