@@ -158,11 +158,17 @@ async fn a_command_goes_its_whole_way() {
     assert_eq!(*applied.lock().unwrap(), all, "rebuilt from the log");
     admin.delete_topic(&topic).await.unwrap();
     everywhere.gone(&topic).await.unwrap();
+    let trouble = |p: &Progress, reason: &str| p.trouble.as_ref().is_some_and(|t| t.reason == reason);
+    let missing = agent.until(|p| trouble(p, "LogMissing")).await;
+    assert_eq!((missing.state, missing.reached), (State::Running, true), "all agents share it");
+    let refused = log.append(&NewEntry::Command(Command::default())).await.unwrap_err();
+    assert_eq!(refused.reason(), "LogMissing");
     let again = make(&admin, &everywhere, &topic).await;
     append(&log, 99).await;
-    expected.send_replace(Some(again));
     let halted = agent.until(|p| p.state == State::Halted).await;
-    assert_eq!(halted.trouble.unwrap().reason, "LogReplaced");
+    assert!(trouble(&halted, "LogReplaced") && halted.shared && halted.reached, "{halted:?}");
+    expected.send_replace(Some(again));
+    agent.until(|p| !p.shared).await; // a person has given the old one up
     assert_eq!(*applied.lock().unwrap(), all, "nothing of the new log was applied");
     agent.stop().await;
     admin.delete_topic(&topic).await.unwrap();
