@@ -15,62 +15,37 @@ pub const COUNTER_PORT: u16 = 8080;
 
 /// An engine whose agents are unmodified Open Policy Agents; its Service has its name.
 pub fn opa_engine(bed: &Bed, name: &str) -> Value {
-    engine(
-        bed,
-        name,
-        &json!({
-            "class": "opa",
-            "app": {"port": OPA_PORT, "health": {"path": "/health"}},
-            "replicate": {
-                "rules": [{"methods": ["PUT", "PATCH", "DELETE"], "pathPrefix": "/v1/"}],
-                "service": {"name": name, "port": 80},
-            },
-        }),
-    )
-}
-
-/// An engine whose agents are recorders.
-pub fn recorder_engine(bed: &Bed, name: &str) -> Value {
-    engine(
-        bed,
-        name,
-        &json!({
-            "class": "recorder",
-            "app": {"port": RECORDER_PORT, "health": {"path": "/healthz"}},
-            "apply": {"path": "/decisions"},
-        }),
-    )
+    let app = json!({"port": OPA_PORT, "health": {"path": "/health"}});
+    replicating(bed, name, "opa", &app, &json!({"methods": ["PUT", "PATCH", "DELETE"], "pathPrefix": "/v1/"}))
 }
 
 /// An engine whose agents are counters; its Service has its name.
 pub fn counter_engine(bed: &Bed, name: &str) -> Value {
-    engine(
-        bed,
-        name,
-        &json!({
-            "class": "counter",
-            "app": {"port": COUNTER_PORT, "health": {"path": "/health"}},
-            "replicate": {
-                "rules": [{"methods": ["POST"], "pathPrefix": "/"}],
-                "service": {"name": name, "port": 80},
-            },
-        }),
-    )
+    let app = json!({"port": COUNTER_PORT, "health": {"path": "/health"}});
+    replicating(bed, name, "counter", &app, &json!({"methods": ["POST"], "pathPrefix": "/"}))
 }
 
 /// An engine whose agents are recorders that are sent the requests themselves; its Service has its name.
 pub fn replicated_recorder_engine(bed: &Bed, name: &str) -> Value {
+    replicating(bed, name, "recorder", &recorder(), &json!({"methods": ["POST"], "pathPrefix": "/decisions"}))
+}
+
+/// An engine whose agents are recorders.
+pub fn recorder_engine(bed: &Bed, name: &str) -> Value {
+    let class = json!({"class": "recorder", "app": recorder(), "apply": {"path": "/decisions"}});
+    engine(bed, name, &class)
+}
+
+fn recorder() -> Value {
+    json!({"port": RECORDER_PORT, "health": {"path": "/healthz"}})
+}
+
+fn replicating(bed: &Bed, name: &str, class: &str, app: &Value, rule: &Value) -> Value {
+    let service = json!({"name": name, "port": 80});
     engine(
         bed,
         name,
-        &json!({
-            "class": "recorder",
-            "app": {"port": RECORDER_PORT, "health": {"path": "/healthz"}},
-            "replicate": {
-                "rules": [{"methods": ["POST"], "pathPrefix": "/decisions"}],
-                "service": {"name": name, "port": 80},
-            },
-        }),
+        &json!({"class": class, "app": app, "replicate": {"rules": [rule], "service": service}}),
     )
 }
 

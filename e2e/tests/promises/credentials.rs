@@ -11,7 +11,7 @@ use decree_e2e::namespace::Namespace;
 use decree_e2e::{Bed, manifests};
 use serde_json::{Value, json};
 
-const ENGINE: &str = "ledger";
+pub(crate) const ENGINE: &str = "ledger";
 const AGENTS: usize = 2;
 /// A changed Secret reaches a pod within the kubelet's sync period and its cache's age.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -24,12 +24,7 @@ fn passwords_are_named_healed_and_rotated() -> Result<()> {
         for role in ["agents", "operator"] {
             set_password(namespace, &user(role), "first")?;
         }
-        let mut engine = manifests::replicated_recorder_engine(namespace.bed(), ENGINE);
-        let sasl = |secret: &str| json!({"mechanism": "SCRAM-SHA-512", "secret": {"name": secret}});
-        engine["spec"]["kafka"]["bootstrapServers"] = servers(namespace, SASL);
-        engine["spec"]["kafka"]["sasl"] = sasl("agents");
-        engine["spec"]["kafka"]["admin"] = json!({"sasl": sasl("operator")});
-        namespace.apply(&engine.to_string())?;
+        apply_engine_with_passwords(namespace)?;
         says(namespace, "SecretMissing", &["Secret operator", "Secret agents", "spec.kafka.admin.sasl"])?;
 
         secret(namespace, "agents", &[("username", &user("agents")), ("password", "first")])?;
@@ -107,7 +102,17 @@ fn certificates_are_named_healed_and_renewed() -> Result<()> {
     })
 }
 
-pub(crate) fn servers(namespace: &Namespace, port: u16) -> Value {
+/// An engine that comes in with what the Secrets `agents` and `operator` hold.
+pub(crate) fn apply_engine_with_passwords(namespace: &Namespace) -> Result<()> {
+    let mut engine = manifests::replicated_recorder_engine(namespace.bed(), ENGINE);
+    let sasl = |secret: &str| json!({"mechanism": "SCRAM-SHA-512", "secret": {"name": secret}});
+    engine["spec"]["kafka"]["bootstrapServers"] = servers(namespace, SASL);
+    engine["spec"]["kafka"]["sasl"] = sasl("agents");
+    engine["spec"]["kafka"]["admin"] = json!({"sasl": sasl("operator")});
+    namespace.apply(&engine.to_string()).map(drop)
+}
+
+fn servers(namespace: &Namespace, port: u16) -> Value {
     json!(namespace.bed().kafka_listeners(port).split(',').collect::<Vec<_>>())
 }
 
@@ -201,6 +206,12 @@ pub(crate) fn untroubled(namespace: &Namespace, agents: &[Agent]) -> Result<()> 
         })?;
     }
     Ok(())
+}
+
+pub(crate) fn is_untroubled(agents: &[Agent]) -> Result<bool> {
+    let troubles = agents.iter().map(|agent| Ok(agent.status()?["troubles"].clone()));
+    let troubles = troubles.collect::<Result<Vec<_>>>()?;
+    Ok(troubles.iter().all(|troubles| troubles.as_array().is_none_or(Vec::is_empty)))
 }
 
 fn went_over(namespace: &Namespace, agents: &[Agent], times: usize) -> Result<()> {

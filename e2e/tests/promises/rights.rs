@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use decree_e2e::kafka::SASL;
 use decree_e2e::namespace::Namespace;
 use decree_e2e::{Bed, manifests};
-use serde_json::json;
 
 use super::credentials::{
-    command, lives, propose, says, secret, servers, set_password, troubled, untroubled,
+    ENGINE, apply_engine_with_passwords, command, is_untroubled, lives, propose, says, secret, set_password,
+    troubled, untroubled,
 };
 
-const ENGINE: &str = "ledger";
 const LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
@@ -46,12 +44,7 @@ fn each_missing_right_is_named() -> Result<()> {
         agents("--add", &["WRITE"], &beats)?;
         agents("--add", &["READ"], &group)?;
 
-        let mut engine = manifests::replicated_recorder_engine(namespace.bed(), ENGINE);
-        let sasl = |secret: &str| json!({"mechanism": "SCRAM-SHA-512", "secret": {"name": secret}});
-        engine["spec"]["kafka"]["bootstrapServers"] = servers(namespace, SASL);
-        engine["spec"]["kafka"]["sasl"] = sasl("agents");
-        engine["spec"]["kafka"]["admin"] = json!({"sasl": sasl("operator")});
-        namespace.apply(&engine.to_string())?;
+        apply_engine_with_passwords(namespace)?;
 
         // One after the other, each named until it is given.
         let refused = |right: &str| says(namespace, "KafkaUnauthorized", &[right, "README"]);
@@ -79,7 +72,18 @@ fn each_missing_right_is_named() -> Result<()> {
         let pods = namespace.wait_agents(ENGINE, 2, LIMIT)?;
         let begun = lives(namespace)?;
         propose(&pods, 0..10)?;
+        for pod in &pods {
+            let read = pod.read_after_barrier("/log")?;
+            let recorded = read.as_array().map_or(0, Vec::len);
+            anyhow::ensure!(recorded == 10, "{} has {recorded} behind a barrier", pod.pod);
+        }
         untroubled(namespace, &pods)?;
+        namespace.wait("the engine's status to have heard of it all", LIMIT, || {
+            let status = namespace.get_json("decisionengine", ENGINE)?["status"].clone();
+            let heard = status["agents"]["summary"] == "2/2" && status["digests"] == "equal";
+            anyhow::ensure!(heard && status["head"].as_u64() >= Some(10), "{status}");
+            Ok(Some(()))
+        })?;
 
         agents("--remove", &["READ"], &topic)?;
         troubled(namespace, &pods, &format!("READ on topic {log}"))?;
@@ -90,6 +94,18 @@ fn each_missing_right_is_named() -> Result<()> {
         troubled(namespace, &pods, &format!("WRITE on topic {heartbeats}"))?;
         agents("--add", &["WRITE"], &beats)?;
         untroubled(namespace, &pods)?;
+
+        agents("--remove", &["READ"], &group)?;
+        propose(&pods, 10..20)?;
+        troubled(namespace, &pods, &format!("READ on group {groups}"))?;
+        agents("--add", &["READ"], &group)?;
+        // Positions are committed where there are new ones.
+        let mut numbers = 100..;
+        namespace.wait("positions are committed again", LIMIT, || {
+            let number = numbers.next().unwrap_or_default();
+            propose(&pods, number..number + 1)?;
+            Ok(is_untroubled(&pods)?.then_some(()))
+        })?;
 
         agents("--remove", &["WRITE"], &topic)?;
         let answer = namespace.wait("a proposal is refused", LIMIT, || {
