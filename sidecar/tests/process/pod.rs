@@ -212,8 +212,10 @@ impl Pod {
     }
 }
 
+/// Not one of those that the kernel gives to connections: a process that is started again has to find it free.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut some = std::iter::repeat_with(|| 20_000 + (uuid::Uuid::new_v4().as_u128() % 10_000) as u16);
+    some.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn engine() -> EngineName {
