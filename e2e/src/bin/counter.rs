@@ -3,7 +3,7 @@
 //! `POST /increment` counts, remembers the body as a token, and answers the count; `GET /count` and `GET /tokens` say
 //! what it has; `GET /health` says that it is well. Faults on demand: `?hold-until=MILLISECONDS` (since 1970) on an
 //! increment holds its answer until then, once it has counted; `POST /fail` answers 500; `POST /die` ends the process
-//! in place of an answer.
+//! in place of an answer; `POST /garble` counts, and has no answer but rubbish to it the first time.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -37,6 +37,8 @@ struct Counter {
     tokens: Mutex<Tokens>,
     /// Increments that are counted and not answered yet.
     holding: AtomicUsize,
+    /// Rubbish was answered.
+    garbled: AtomicBool,
 }
 
 /// One token an increment, in their order.
@@ -54,7 +56,8 @@ fn main() -> Result<()> {
 
     let Arguments { port, state } = Arguments::parse();
     let tokens = Tokens::open(state.as_deref())?;
-    let counter = Counter { tokens: Mutex::new(tokens), holding: AtomicUsize::new(0) };
+    let (holding, garbled) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let counter = Counter { tokens: Mutex::new(tokens), holding, garbled };
     let server = Server::http(SocketAddr::from(([0, 0, 0, 0], port)))
         .map_err(|error| anyhow!("listen on {port}: {error}"))?;
     std::thread::scope(|scope| {
@@ -90,7 +93,15 @@ impl Counter {
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((url.as_str(), ""));
         let (status, body) = match (request.method(), path) {
-            (Method::Post, "/increment") => self.increment(&mut request, query),
+            (Method::Post, "/garble") if !self.garbled.swap(true, Ordering::SeqCst) => {
+                self.increment(&mut request, query);
+                let mut raw = request.into_writer();
+                if let Err(error) = raw.write_all(b"rubbish\r\n\r\n").and_then(|()| raw.flush()) {
+                    eprintln!("answer {path}: {error}");
+                }
+                return;
+            }
+            (Method::Post, "/increment" | "/garble") => self.increment(&mut request, query),
             (Method::Post, "/fail") => (500, json!({"error": "as you wish"})),
             (Method::Post, "/die") => std::process::exit(1),
             (Method::Get, "/count") => (200, json!({"count": self.tokens().len()})),

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use decree_e2e::client::{Client, Request};
 use decree_e2e::{Bed, Namespace, manifests};
 use serde_json::json;
+
+use super::credentials::lives;
 
 const ENGINE: &str = "ledger";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +31,40 @@ fn a_changed_digest_is_one_more_settings_entry() -> Result<()> {
         }
         ensure!(first == 0, "the log did not begin with its settings: {first}");
         namespace.wait_agents(ENGINE, 1, LIMIT).map(drop)
+    })
+}
+
+#[test]
+#[ignore = "needs a bed: cargo verify"]
+fn an_idempotent_rule_has_a_command_in_doubt_delivered_again() -> Result<()> {
+    Bed::of_test()?.in_namespace("idempotent", |namespace| {
+        let mut engine = manifests::counter_engine(namespace.bed(), ENGINE);
+        engine["spec"]["agents"][0]["replicate"]["rules"] = json!([
+            {"methods": ["POST"], "pathPrefix": "/garble", "idempotent": true},
+            {"methods": ["POST"], "pathPrefix": "/"},
+        ]);
+        namespace.apply(&engine.to_string())?;
+        namespace.apply(&manifests::counters(ENGINE, 2).to_string())?;
+        let agents = namespace.wait_agents(ENGINE, 2, Duration::from_secs(120))?;
+        let begun = lives(namespace)?;
+        let service = Client::new(format!("http://{}", namespace.service_address(ENGINE)?));
+        for (path, token) in [("/increment", "before"), ("/garble", "doubtful"), ("/increment", "behind")] {
+            let (path, body) = (path.to_owned(), token.to_owned());
+            let request =
+                Request { method: "POST", path, id: Some(body.clone()), body, ..Request::default() };
+            let reply = service.send_until_answered(&request, LIMIT).last?;
+            ensure!(reply.status == 200, "{token} was answered {reply:?}");
+        }
+        for agent in &agents {
+            let tokens = agent.read_after_barrier("/tokens")?;
+            ensure!(tokens == json!(["before", "doubtful", "doubtful", "behind"]), "{}: {tokens}", agent.pod);
+            let tally = agent.replica()?["tally"].clone();
+            println!("{}: {tally}", agent.pod);
+            ensure!(tally["doubts"] == 1 && tally["redelivered"] == 1 && tally["rebuilds"] == 0, "{tally}");
+        }
+        namespace.wait_equal_digests(&agents, LIMIT)?;
+        ensure!(lives(namespace)? == begun, "a pod was made anew, or a container restarted");
+        Ok(())
     })
 }
 
