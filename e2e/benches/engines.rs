@@ -1,8 +1,11 @@
-//! What the operator costs: at rest with many engines, and to one engine while another's Kafka is away.
+//! What the operator costs: to one engine while another's Kafka is away, to a pod that is created, and at rest with many
+//! engines.
 //!
-//! `cargo bench -p decree-e2e --bench engines` brings up a bed of its own, installs Decree and prints two tables. `--
-//! --engines 100` takes fewer engines, `--bed NAME` another bed, which is left up.
+//! `cargo bench -p decree-e2e --bench engines` brings up a bed of its own, installs the operator as users get it and prints
+//! three tables. `-- --engines 100` takes fewer engines, `--bed NAME` another bed, which is left up.
 
+#[path = "engines/admission.rs"]
+mod admission;
 #[path = "engines/isolation.rs"]
 mod isolation;
 #[path = "engines/rest.rs"]
@@ -44,15 +47,17 @@ fn main() -> Result<()> {
     let bed = Bed::named(arguments.bed.as_deref().unwrap_or(BED))?;
     if !arguments.installed {
         install::prepare(&bed, &progress)?;
-        install::build(&bed, &progress)?;
+        // Before there is a cluster that takes its share of the machine.
+        install::build_for_users(&bed, "decree-operator", &progress)?;
     }
     let bed = Bed::up(bed.name(), &progress)?;
     if !arguments.installed {
-        install::load_images(&bed, &progress)?;
-        install::helm(&bed, &progress)?;
+        install::operator_for_users(&bed, &progress)?;
     }
+    let watched = Duration::from_secs(arguments.seconds);
     let measured = isolation::run(&bed)
-        .and_then(|()| rest::run(&bed, arguments.engines, Duration::from_secs(arguments.seconds)));
+        .and_then(|()| admission::run(&bed))
+        .and_then(|()| rest::run(&bed, arguments.engines, watched, &progress));
     match arguments.bed {
         Some(_) => measured,
         None => measured.and(bed.down()),

@@ -15,6 +15,11 @@ use crate::parts::Parts;
 pub const NODES: usize = 3;
 pub const BROKERS: usize = 3;
 
+/// Where Helm installs the operator.
+pub const OPERATORS_NAMESPACE: &str = "decree-system";
+/// Helm's name for it, and its service account's.
+pub const OPERATOR: &str = "decree";
+
 /// The address of the switch: the API server and DNS listen there.
 pub(crate) const SWITCH: &str = "10.77.0.1";
 pub(crate) const POD_RANGE: &str = "10.78.0.0/16";
@@ -94,6 +99,11 @@ impl Bed {
     /// One log file a process.
     pub fn logs(&self) -> PathBuf {
         self.dir().join("log")
+    }
+
+    /// What the operator has asked the API server for, a line of JSON each, in Kubernetes' form of an audit.
+    pub fn operators_requests(&self) -> PathBuf {
+        self.logs().join("operators-requests.log")
     }
 
     /// Credentials that may do everything.

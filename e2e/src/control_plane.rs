@@ -1,12 +1,16 @@
 //! etcd, the API server, its controllers and the scheduler, in the bed's switch.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rcgen::KeyPair;
+use serde_json::{Value, json};
 
-use crate::cluster::{Bed, KUBERNETES_SERVICE, POD_RANGE, SERVICE_RANGE, SWITCH, node_name};
+use crate::cluster::{
+    Bed, KUBERNETES_SERVICE, OPERATOR, OPERATORS_NAMESPACE, POD_RANGE, SERVICE_RANGE, SWITCH, node_name,
+};
 use crate::pki::{Authority, Subject};
 use crate::process::{self, Program};
 
@@ -39,6 +43,8 @@ pub(crate) fn create_credentials(bed: &Bed) -> Result<()> {
 
 /// Starts etcd and the API server, and waits until it serves.
 pub(crate) fn start_api_server(bed: &Bed) -> Result<()> {
+    let policy = audit_policy(bed);
+    fs::write(&policy, audited().to_string()).with_context(|| format!("write {}", policy.display()))?;
     etcd(bed).start(bed)?;
     api_server(bed).start(bed)?;
     process::wait_ready(bed, &["etcd", "kube-apiserver"], START_LIMIT, || {
@@ -66,6 +72,19 @@ fn etcd(bed: &Bed) -> Program {
         .arg("--unsafe-no-fsync")
 }
 
+fn audit_policy(bed: &Bed) -> PathBuf {
+    bed.dir().join("audit-policy.json")
+}
+
+/// The operator's requests, each once, and nobody else's.
+fn audited() -> Value {
+    let operator = format!("system:serviceaccount:{}:{}", OPERATORS_NAMESPACE, OPERATOR);
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [{"level": "Metadata", "users": [operator]}, {"level": "None"}],
+    })
+}
+
 fn api_server(bed: &Bed) -> Program {
     Program::new("kube-apiserver", "switch", bed.parts.kubernetes.join("kube-apiserver"))
         .args(["--etcd-servers=http://127.0.0.1:2379", "--secure-port=6443", "--allow-privileged=true"])
@@ -77,6 +96,8 @@ fn api_server(bed: &Bed) -> Program {
         .arg(format!("--kubelet-client-certificate={}", pki(bed, "admin.crt")))
         .arg(format!("--kubelet-client-key={}", pki(bed, "admin.key")))
         .arg("--kubelet-preferred-address-types=InternalIP")
+        .arg(format!("--audit-policy-file={}", audit_policy(bed).display()))
+        .arg(format!("--audit-log-path={}", bed.operators_requests().display()))
         .arg("--service-account-issuer=https://kubernetes.default.svc")
         .arg(format!("--service-account-key-file={}", pki(bed, "service-accounts.pub")))
         .arg(format!("--service-account-signing-key-file={}", pki(bed, "service-accounts.key")))

@@ -1,4 +1,5 @@
-//! A way to a port that listens on a pod's localhost only, as a person would take it: `kubectl port-forward`.
+//! Ways in as a person would take them: `kubectl port-forward` to a port that listens on a pod's localhost only,
+//! `kubectl proxy` to the API server.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -23,23 +24,37 @@ impl Namespace {
     }
 }
 
+impl Bed {
+    /// Opens a way to the API server, with all rights, for who is in the bed's switch.
+    pub fn api_server(&self) -> Result<Forward> {
+        Forward::started(self, &["proxy", "--port=0"])
+    }
+}
+
 impl Forward {
     /// The same in any namespace.
     pub(crate) fn open(bed: &Bed, namespace: &str, pod: &str, port: u16) -> Result<Self> {
-        let arguments =
-            ["--namespace", namespace, "port-forward", &format!("pod/{pod}"), &format!(":{port}")];
+        Self::started(
+            bed,
+            &["--namespace", namespace, "port-forward", &format!("pod/{pod}"), &format!(":{port}")],
+        )
+    }
+
+    fn started(bed: &Bed, arguments: &[&str]) -> Result<Self> {
+        let what = format!("kubectl {}", arguments.join(" "));
         let mut kubectl = bed
-            .kubectl_command(&arguments)
+            .kubectl_command(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .context("start kubectl port-forward")?;
-        let output = kubectl.stdout.take().context("open the output of kubectl port-forward")?;
+            .with_context(|| format!("start {what}"))?;
+        let output = kubectl.stdout.take().with_context(|| format!("open the output of {what}"))?;
         let mut forward = Self { kubectl, port: 0 };
-        // It says `Forwarding from 127.0.0.1:40123 -> 7070`, or ends and so ends the output.
+        // It says `Forwarding from 127.0.0.1:40123 -> 7070`, or `Starting to serve on 127.0.0.1:40123`; or it ends, and so
+        // the output.
         let mut lines = BufReader::new(output).lines();
-        let line = lines.next().with_context(|| format!("forward port {port} of {pod}"))??;
+        let line = lines.next().with_context(|| format!("read what {what} says"))??;
         forward.port = line
             .split_whitespace()
             .find_map(|word| word.strip_prefix("127.0.0.1:")?.parse().ok())

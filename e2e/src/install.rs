@@ -2,17 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Bed;
+pub use crate::cluster::{OPERATOR as RELEASE, OPERATORS_NAMESPACE as NAMESPACE};
+use crate::finish::finish_silently;
 use crate::images::{self, Image};
 use crate::parts::progress::Progress;
 
-/// Where Helm installs the operator.
-pub const NAMESPACE: &str = "decree-system";
-/// Helm's name for it.
-pub const RELEASE: &str = "decree";
+/// Cargo's profile of what tests run, and where its binaries are.
+const FOR_TESTS: &str = "debug";
+/// The one of what users get.
+const FOR_USERS: &str = "dist";
+/// Every test, on a machine that is busy with other things, takes less.
+const RUN_LIMIT: Duration = Duration::from_secs(3 * 3600);
 
 /// The root of the checkout that this program was built from.
 pub fn workspace() -> PathBuf {
@@ -55,32 +60,34 @@ pub fn cargo(bed: &Bed, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// Runs a command, whose output a person sees, to its end.
+pub fn check(command: &mut Command, what: &str) -> Result<()> {
+    let status = finish_silently(what, command, RUN_LIMIT)?;
+    ensure!(status.success(), "{what} failed ({status}); what it printed stands above");
+    Ok(())
+}
+
 /// Compiles what runs in the cluster. Cargo's own progress is shown.
 pub fn build(bed: &Bed, progress: &Progress) -> Result<()> {
-    let packages = [
-        "build",
-        "--locked",
-        "--quiet",
-        "-p",
-        "decree-operator",
-        "-p",
-        "decree-sidecar",
-        "-p",
-        "decree-e2e",
-        "--bins",
-    ];
+    let packages = ["-p", "decree-operator", "-p", "decree-sidecar", "-p", "decree-e2e", "--bins"];
     progress.step("compiling Decree", None, || {
-        let status = cargo(bed, &packages)?.status().context("start cargo")?;
-        ensure!(status.success(), "cargo {} failed; its messages stand above", packages.join(" "));
-        Ok(())
+        check(&mut cargo(bed, &[&["build", "--locked", "--quiet"], &packages[..]].concat())?, "cargo build")
+    })
+}
+
+/// Compiles one package as users get it: another profile measures another program.
+pub fn build_for_users(bed: &Bed, package: &str, progress: &Progress) -> Result<()> {
+    progress.step(&format!("compiling {package} as users get it"), None, || {
+        let arguments = ["build", "--locked", "--quiet", "--profile", FOR_USERS, "--package", package];
+        check(&mut cargo(bed, &arguments)?, "cargo build")
     })
 }
 
 /// Brings the images of this checkout, and those of the applications, to every node of a running bed.
 pub fn load_images(bed: &Bed, progress: &Progress) -> Result<()> {
-    let binaries = target_directory(bed)?.join("debug");
+    let binaries = target_directory(bed)?.join(FOR_TESTS);
     progress.step("bringing images to the nodes", None, || {
-        images::load(bed, &operator_image(bed)?)?;
+        images::load(bed, &operator_image(bed, FOR_TESTS)?)?;
         let sidecar = workspace().join("sidecar/Containerfile");
         images::load(
             bed,
@@ -98,8 +105,8 @@ pub fn load_images(bed: &Bed, progress: &Progress) -> Result<()> {
     })
 }
 
-fn operator_image(bed: &Bed) -> Result<Image> {
-    let binary = target_directory(bed)?.join("debug/decree-operator");
+fn operator_image(bed: &Bed, profile: &str) -> Result<Image> {
+    let binary = target_directory(bed)?.join(profile).join("decree-operator");
     Image::of_containerfile(&bed.image("operator"), &workspace().join("operator/Containerfile"), &binary)
 }
 
@@ -115,6 +122,19 @@ pub fn values(bed: &Bed) -> Vec<String> {
 
 /// Installs or upgrades both charts and waits until the operator is ready.
 pub fn helm(bed: &Bed, progress: &Progress) -> Result<()> {
+    helm_of(bed, FOR_TESTS, progress)
+}
+
+/// The same with the operator as users get it, and nothing beside it: compiled, brought to the nodes, installed.
+pub fn operator_for_users(bed: &Bed, progress: &Progress) -> Result<()> {
+    build_for_users(bed, "decree-operator", progress)?;
+    progress.step("bringing its image to the nodes", None, || {
+        images::load(bed, &operator_image(bed, FOR_USERS)?)
+    })?;
+    helm_of(bed, FOR_USERS, progress)
+}
+
+fn helm_of(bed: &Bed, profile: &str, progress: &Progress) -> Result<()> {
     let charts = workspace().join("charts");
     let chart = |name: &str| charts.join(name).display().to_string();
     progress.step("installing Decree with Helm", None, || {
@@ -124,7 +144,7 @@ pub fn helm(bed: &Bed, progress: &Progress) -> Result<()> {
         let mut values = values(bed);
         if bed.as_foreign().is_none() {
             // The same tag may name another image than before: a template that says which makes the Deployment roll.
-            let image = operator_image(bed)?.digest();
+            let image = operator_image(bed, profile)?.digest();
             values.push(format!("podAnnotations.image=sha256-{image}"));
         }
         let set: Vec<&str> = values.iter().flat_map(|value| ["--set", value.as_str()]).collect();

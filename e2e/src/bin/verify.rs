@@ -3,8 +3,9 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Parser;
+use decree_e2e::install::check;
 use decree_e2e::parts::progress::Progress;
 use decree_e2e::{Bed, client, door::Door, foreign, install};
 
@@ -169,10 +170,4 @@ fn tests(bed: &Bed, which: &[&str], how: &[&str]) -> Result<Command> {
 fn cargo(bed: &Bed, progress: &Progress, what: &str, arguments: &[&str]) -> Result<()> {
     progress
         .step(what, None, || check(&mut install::cargo(bed, arguments)?, &format!("cargo {}", arguments[0])))
-}
-
-fn check(command: &mut Command, what: &str) -> Result<()> {
-    let status = command.status().with_context(|| format!("start {what}"))?;
-    ensure!(status.success(), "{what} failed ({status}); what it printed stands above");
-    Ok(())
 }
