@@ -29,8 +29,9 @@ pub mod switch;
 pub trait Log: Send + Sync + fmt::Debug {
     /// Orders an entry and makes it durable.
     ///
-    /// MUST NOT return a position before the entry is durable. With [`Error::Unknown`] it may have been ordered, once
-    /// and only once; with every other error it MUST NOT have been and MUST NOT be later.
+    /// MUST NOT return a position before the entry is durable. With [`Error::Unknown`] it may have been ordered; with
+    /// every other error it MUST NOT have been and MUST NOT be later. It MAY stand in the log more than once, where the
+    /// orderer's answer was lost: its identity makes them one, whichever of their positions is returned.
     async fn append(&self, entry: &NewEntry) -> Result<Position, Error>;
 
     /// Reads from `from` on (the next position wanted, which may be the head).

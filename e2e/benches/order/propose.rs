@@ -83,8 +83,8 @@ pub(crate) async fn run(brokers: &str, sidecar: &Path, seconds: Duration) -> Res
 fn bare_producer(brokers: &str) -> Result<FutureProducer> {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
-        .set("enable.idempotence", "true")
         .set("acks", "all")
+        .set("max.in.flight.requests.per.connection", "1")
         .set("linger.ms", "0")
         .create()
         .context("make a producer")

@@ -1,12 +1,12 @@
-//! Appends records to partition 0, idempotently and acknowledged by all in-sync replicas.
+//! Appends records to partition 0, acknowledged by all in-sync replicas.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::bindings::rd_kafka_msg_status_t as Status;
@@ -63,8 +63,31 @@ impl Producer {
     }
 
     /// Appends a record and waits until it is durable. Nothing is retried once this has answered.
+    ///
+    /// Where an attempt's end is not known it is repeated: the record may then stand in the topic more than once, and
+    /// what is returned is said of one of them. Who reads must know a record again by what is in it.
     pub async fn send(&self, topic: &str, record: &NewRecord) -> Result<Sent> {
-        self.enqueue(topic, record)?.await
+        let begun = Instant::now();
+        let mut kept = false;
+        loop {
+            let mut delivery = match self.enqueue(topic, record) {
+                Ok(delivery) => delivery,
+                Err(error) if kept => {
+                    return Err(Error::DeliveryUnknown { topic: topic.into(), detail: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            };
+            let mut failure = match poll_fn(|context| delivery.report(context)).await {
+                Ok(sent) => return Ok(sent),
+                Err(failure) => failure,
+            };
+            kept |= failure.persisted;
+            if !passing(failure.code) || begun.elapsed() + PAUSE >= self.inner.delivery_limit {
+                failure.persisted = kept;
+                return Err(undelivered(&delivery.attempt, delivery.bytes, &failure));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Puts a record in the queue, in order with all that this producer was given before. Must be called in a runtime.
@@ -116,6 +139,9 @@ impl Producer {
         client.as_ref().map_or(0, |client| usize::try_from(client.in_flight_count()).unwrap_or(0))
     }
 }
+
+/// Between two attempts at a record.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How much later than librdkafka should have reported a delivery it is given up.
 const OVERDUE: Duration = Duration::from_secs(2);
@@ -181,10 +207,8 @@ pub struct Delivery {
     bytes: usize,
 }
 
-impl Future for Delivery {
-    type Output = Result<Sent>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+impl Delivery {
+    fn report(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<Sent, Undelivered>> {
         let unknown = Undelivered { code: Code::MessageTimedOut, persisted: true, trouble: None };
         let report = match Pin::new(&mut self.reported).poll(context) {
             Poll::Ready(Ok(report)) => report,
@@ -196,7 +220,16 @@ impl Future for Delivery {
                 Poll::Pending => return Poll::Pending,
             },
         };
-        Poll::Ready(report.map_err(|failure| undelivered(&self.attempt, self.bytes, &failure)))
+        Poll::Ready(report)
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<Sent>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let report = self.report(context);
+        report.map_err(|failure| undelivered(&self.attempt, self.bytes, &failure))
     }
 }
 
@@ -207,6 +240,24 @@ struct Undelivered {
     persisted: bool,
     /// Why no broker could be reached meanwhile.
     trouble: Option<Trouble>,
+}
+
+/// Whether the next attempt may fare better: a leader that moves, a connection that broke, replicas that catch up.
+fn passing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NetworkException
+            | Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::BrokerNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::KafkaStorageError
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+    )
 }
 
 fn undelivered(attempt: &Attempt, bytes: usize, failure: &Undelivered) -> Error {
