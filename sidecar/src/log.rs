@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub mod kafka;
 pub mod memory;
+pub mod raft;
 pub mod refusals;
 pub mod suite;
 pub mod switch;
