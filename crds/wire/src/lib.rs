@@ -6,7 +6,7 @@
 //! ```
 //!
 //! In order of dependency: [`shown`], [`position`], [`attributes`], [`command`], [`settings`], [`control`], [`entry`],
-//! [`record`], [`proposal`], [`delivery`], [`document`], [`heartbeat`], [`probe`], [`pod`].
+//! [`record`], [`proposal`], [`delivery`], [`identity`], [`document`], [`heartbeat`], [`probe`], [`pod`].
 
 pub mod attributes;
 pub mod command;
@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod document;
 pub mod entry;
 pub mod heartbeat;
+pub mod identity;
 pub mod pod;
 pub mod position;
 pub mod probe;
