@@ -74,6 +74,30 @@ impl TryFrom<String> for Peer {
     }
 }
 
+/// The operator, as its certificate names it: `decree://<cluster>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Operator {
+    /// The uid of the cluster's `kube-system` namespace.
+    pub cluster: String,
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.cluster)
+    }
+}
+
+impl FromStr for Operator {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let cluster = text.strip_prefix(SCHEME).filter(|part| is_part(part));
+        cluster
+            .map(|cluster| Self { cluster: cluster.to_owned() })
+            .ok_or_else(|| Error(crate::shown::shown(text)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +106,10 @@ mod tests {
     fn a_name_is_read_as_it_was_written_and_nothing_else_is_one() {
         let text = "decree://c-1/shop/policy/opa-7c9-x/0b1f";
         let peer: Peer = text.parse().unwrap();
-        assert_eq!((peer.engine.as_str(), peer.uid.as_str(), peer.to_string().as_str()), ("policy", "0b1f", text));
+        assert_eq!(
+            (peer.engine.as_str(), peer.uid.as_str(), peer.to_string().as_str()),
+            ("policy", "0b1f", text)
+        );
         for other in [
             "",
             "decree://",
@@ -93,6 +120,16 @@ mod tests {
             "https://c/shop/policy/opa/u",
         ] {
             assert!(other.parse::<Peer>().is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_operator_is_no_agent_and_no_agent_the_operator() {
+        let operator: Operator = "decree://c-1".parse().unwrap();
+        assert_eq!((operator.cluster.as_str(), operator.to_string().as_str()), ("c-1", "decree://c-1"));
+        assert!("decree://c-1".parse::<Peer>().is_err());
+        for other in ["decree://", "decree://c-1/", "decree://c-1/shop/policy/opa/u", "https://c-1"] {
+            assert!(other.parse::<Operator>().is_err(), "{other}");
         }
     }
 }
