@@ -89,3 +89,5 @@ pub type SnapshotResponse = openraft::raft::SnapshotResponse<TypeConfig>;
 pub type TransferRequest = openraft::raft::TransferLeaderRequest<TypeConfig>;
 /// The answer.
 pub type TransferResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
+/// openraft has ended on this member.
+pub type Fatal = openraft::errors::Fatal<TypeConfig>;
