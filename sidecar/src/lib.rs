@@ -9,7 +9,7 @@
 //! ```
 //!
 //! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
-//! around it: [`config`], [`shutdown`], [`metrics`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
+//! around it: [`shutdown`], [`metrics`], [`peers`] (between sidecars), [`config`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
 //! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
 //! [`replicate`], [`heartbeat`], [`serve`], [`descriptors`], [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
@@ -27,6 +27,7 @@ pub mod intake;
 pub mod life;
 pub mod log;
 pub mod metrics;
+pub mod peers;
 pub mod probe;
 pub mod problem;
 pub mod propose;
