@@ -70,6 +70,9 @@ pub struct Places {
     /// Where HTTP replication listens; default: every address of the pod.
     #[arg(long, env = "DECREE_REPLICATE", default_value_t = anywhere(port::REPLICATE))]
     pub replicate: SocketAddr,
+    /// Where peers come in, if a group orders; default: every address of the pod.
+    #[arg(long, env = "DECREE_PEERS", default_value_t = anywhere(port::PEERS))]
+    pub peers: SocketAddr,
 }
 
 impl Places {

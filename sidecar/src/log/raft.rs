@@ -30,6 +30,7 @@ pub mod machine;
 pub mod membership;
 pub mod network;
 pub mod order;
+pub mod peers;
 pub mod reader;
 pub mod room;
 pub mod sealed;
