@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
     pub(super) last: Option<LogId>,
+    /// Where a log that was empty began: at 0, or wherever who appends says.
+    pub(super) begin: u64,
     pub(super) snapshot: Option<SnapshotMeta>,
     /// The last entry that was applied.
     pub(super) applied: Option<LogId>,
@@ -43,13 +45,16 @@ impl State {
 
     /// The first index that may be held.
     pub(super) fn first(&self) -> u64 {
-        self.purged.map_or(0, |purged| purged.index() + 1)
+        self.purged.map_or(self.begin, |purged| purged.index() + 1)
     }
 
     /// Appends in memory.
     pub(super) fn push(&mut self, entry: Entry) {
         if let EntryPayload::Normal(proposal) = &entry.payload {
             self.log_time = self.log_time.max(proposal.log_time);
+        }
+        if self.last.is_none() {
+            self.begin = entry.log_id.index();
         }
         self.last = Some(entry.log_id);
         self.tail.push(entry);
