@@ -12,6 +12,8 @@ mod kill;
 mod lines;
 #[path = "raft/log.rs"]
 mod log;
+#[path = "raft/measure.rs"]
+mod measure;
 #[path = "raft/room.rs"]
 mod room;
 #[path = "raft/store.rs"]

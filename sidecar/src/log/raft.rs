@@ -164,6 +164,14 @@ impl RaftLog {
         membership::view(&self.local)
     }
 
+    /// Whether this member's disk has room for proposals.
+    ///
+    /// # Errors
+    /// If not: in words for a person.
+    pub fn room(&self) -> Result<(), String> {
+        self.local.room.for_proposals()
+    }
+
     /// Begins the group with this member; does nothing if that has been done.
     ///
     /// # Errors

@@ -184,3 +184,20 @@ async fn a_leader_hands_over_and_loses_no_proposal() {
     judge(&group, clients).await;
     group.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_with_slow_disks_make_it_slow_and_depose_nobody() {
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    let term = group.at(leader).view().term;
+    let clients = (0..3).map(|n| Client::start(n, shared(group.at(n)))).collect();
+    sleep(TIMEOUT).await;
+    // Twice as long as a leader may be silent.
+    group.lines.slow(2 * TIMEOUT);
+    sleep(8 * TIMEOUT).await;
+    group.lines.slow(Duration::ZERO);
+    progress(&group, leader).await;
+    assert_eq!(group.at(leader).view().term, term, "a leader that is well was deposed");
+    judge(&group, clients).await;
+    group.close().await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use decree_sidecar::log::raft::RaftLog;
-use decree_sidecar::log::raft::ask::{Answer, Ask, Error, Letter};
+use decree_sidecar::log::raft::ask::{Answer, Ask, Error, Letter, Question};
 use decree_sidecar::log::raft::types::Member;
 
 /// All lines.
@@ -18,6 +18,8 @@ struct State {
     members: BTreeMap<String, RaftLog>,
     /// From whom to whom nothing gets through.
     cut: BTreeSet<(String, String)>,
+    /// So long entries take to be kept, as on slow disks.
+    slow: Duration,
 }
 
 impl Lines {
@@ -41,6 +43,11 @@ impl Lines {
     /// Nothing gets from one to the other any more.
     pub(crate) fn cut(&self, from: &str, to: &str) {
         self.state().cut.insert((from.to_owned(), to.to_owned()));
+    }
+
+    /// From now on entries take so long to be kept by who gets them.
+    pub(crate) fn slow(&self, slow: Duration) {
+        self.state().slow = slow;
     }
 
     /// All lines are well again.
@@ -71,8 +78,14 @@ impl Ask for Line {
         }
         let there = self.lines.state().members.get(&to.address).cloned();
         let Some(there) = there else { return Err(Error::NotSent("nobody is there".into())) };
+        let entries = matches!(&letter.question, Question::Append(append) if !append.entries.is_empty());
+        let slow = if entries { self.lines.state().slow } else { Duration::ZERO };
         // Who asks may stop waiting; who was asked does it all the same.
-        let answer = tokio::spawn(async move { there.answer(letter).await });
+        let answer = tokio::spawn(async move {
+            let answer = there.answer(letter).await;
+            tokio::time::sleep(slow).await;
+            answer
+        });
         let answer = tokio::time::timeout(limit, answer).await;
         if self.lines.is_cut(&to.address, &self.own) {
             return silence.await;

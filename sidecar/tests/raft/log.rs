@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use decree_sidecar::log::Log;
 use decree_sidecar::log::raft::ask::{Answer, Letter, Proposed, Question};
-use decree_sidecar::log::raft::sealed;
+use decree_sidecar::log::raft::{Genesis, RaftLog, sealed};
 use decree_sidecar::log::suite::{self, Factory};
+use decree_sidecar::log::{Error, Log};
 use decree_wire::position::Position;
 use decree_wire::record::Record;
 use tokio::sync::Mutex;
 
-use crate::group::{Group, LIMIT, append, command, id, read, shared};
+use crate::group::{Group, LIMIT, append, command, genesis, id, read, settings, shared};
+use crate::lines::Lines;
 
 /// Groups of so many; the suite sees one member of each.
 struct Groups {
@@ -142,4 +143,56 @@ async fn another_groups_member_is_refused() {
     assert!(member.answer(letter).await.is_err(), "an address may have become another member's");
     one.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_belongs_to_no_group_says_so_and_keeps_few_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path().to_owned(), &genesis(0), 0);
+    let log = RaftLog::open(settings, Lines::default().of("x")).await.unwrap();
+    let appends = (0..20_000).map(|n| {
+        let log = log.clone();
+        tokio::spawn(async move { log.append(&command(n)).await })
+    });
+    let (mut full, mut unreachable) = (0, 0);
+    for append in appends.collect::<Vec<_>>() {
+        match tokio::time::timeout(LIMIT, append).await.expect("in time").unwrap() {
+            Err(Error::Full) => full += 1,
+            Err(Error::Unreachable(why)) if why.contains("nobody leads") => unreachable += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(full > 5_000 && unreachable > 4_000, "{full} {unreachable}");
+    let head = log.head().await;
+    assert!(matches!(head, Err(Error::Unreachable(_))), "{head:?}");
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_of_another_incarnation_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async |genesis: &Genesis| {
+        RaftLog::open(settings(folder.path().to_owned(), genesis, 0), Lines::default().of("x")).await
+    };
+    let (one, other) = (genesis(0), genesis(0));
+    let log = open(&one).await.unwrap();
+    let id = log.id();
+    log.close().await;
+    drop(log);
+    let until = tokio::time::Instant::now() + LIMIT;
+    let error = loop {
+        match open(&other).await {
+            Err(Error::Invalid(why)) if why.contains("locked") && tokio::time::Instant::now() < until => {}
+            other => break other.unwrap_err(),
+        }
+    };
+    assert!(matches!(error, Error::Replaced(_)), "{error}");
+    let again = loop {
+        match open(&one).await {
+            Err(Error::Invalid(why)) if why.contains("locked") && tokio::time::Instant::now() < until => {}
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(again.id(), id, "an id belongs to its disk");
+    again.close().await;
 }

@@ -49,6 +49,7 @@ async fn on_a_small_disk() {
     }
     let Some(Error::Unreachable(why)) = refused else { panic!("the disk is full, and: {refused:?}") };
     assert!(why.contains("MiB left"), "{why}");
+    assert!(log.room().is_err());
     // Whoever reads, and whoever asks how far the log goes, does not notice.
     let head = log.head().await.unwrap();
     let seen = read(&log, Position(0), head).await;

@@ -39,15 +39,11 @@ impl Answers {
                 meta.incarnation
             )));
         }
-        if let Question::Who = question {
-            return Ok(Answer::Who(meta.id, self.local.member.clone()));
-        }
         if to != meta.id {
             return Err(Error::Refused(format!("this is member {}, not {to}", meta.id)));
         }
         let raft = &self.local.raft;
         Ok(match question {
-            Question::Who => Answer::Who(meta.id, self.local.member.clone()),
             Question::Vote(request) => Answer::Vote(raft.vote(request).await.map_err(ended)?),
             Question::PreVote(request) => Answer::Vote(raft.pre_vote(request).await.map_err(ended)?),
             Question::Append(request) => {

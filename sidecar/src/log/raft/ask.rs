@@ -53,8 +53,6 @@ pub enum Question {
     Propose(Vec<Bytes>),
     /// Of the leader: how far the log goes, certainly.
     Head,
-    /// Of whoever is at that address: its id. The one question for which `to` may be wrong.
-    Who,
 }
 
 impl Question {
@@ -69,7 +67,6 @@ impl Question {
             Self::Transfer(_) => "transfer",
             Self::Propose(_) => "propose",
             Self::Head => "head",
-            Self::Who => "who",
         }
     }
 }
@@ -89,8 +86,6 @@ pub enum Answer {
     Propose(Vec<Proposed>),
     /// To [`Question::Head`]: the next index; none if this member can't say so now, because it does not lead.
     Head(Option<u64>),
-    /// To [`Question::Who`].
-    Who(MemberId, Member),
 }
 
 /// What became of one record that was proposed.

@@ -26,6 +26,7 @@ use super::types::{
 };
 
 mod fault;
+mod journal;
 mod mark;
 mod rows;
 mod shared;
@@ -92,8 +93,9 @@ impl Store {
             fs::rename(fresh, &path).map_err(&io)?;
             rows::sync(folder).map_err(&io)?;
         }
-        let rows = Rows::open(&path.join("store"))?;
         let (mark, marked) = Mark::open(&path.join("mark")).map_err(&io)?;
+        journal::mend(&path.join("store"))?;
+        let rows = Rows::open(&path.join("store"))?;
         let damaged = |what: &str| Error {
             attempt: "open",
             detail: format!("{what}; this member must be replaced by a new one, with an empty folder"),

@@ -1,13 +1,14 @@
 //! How many writes have reached the disk, beside the store: by this it is seen when the store has lost some of them.
 //!
-//! The store's journal ends, for its library, at the first byte that makes no sense: damage in its middle looks like
-//! the torn end of a crash, and whatever was written behind would be gone without a word. A member that forgets what
-//! it has acknowledged breaks the promise of its group, so it must not go on.
+//! A member that forgets what it has acknowledged breaks the promise of its group, so it must not go on. The file is
+//! also the lock: one process at a time has the store.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
 
 /// The number, twice: once with its bits turned over.
 const SIZE: usize = 16;
@@ -25,9 +26,11 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Opens it, and reads what it says.
+    /// Opens it for as long as it lives, and reads what it says.
     pub(super) fn open(path: &Path) -> Result<(Self, u64)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Error::new(error.kind(), "it is locked by another process"))?;
         let mut bytes = [0; SIZE];
         file.read_exact_at(&mut bytes, 0)?;
         let [number, turned] = [0, 8].map(|at| {
@@ -61,7 +64,10 @@ mod tests {
         let path = folder.path().join("mark");
         let mark = Mark::create(&path).unwrap();
         mark.set(7).unwrap();
-        assert_eq!(Mark::open(&path).unwrap().1, 7);
+        let (mark, said) = Mark::open(&path).unwrap();
+        assert_eq!(said, 7);
+        assert!(Mark::open(&path).unwrap_err().to_string().contains("locked"));
+        drop(mark);
         std::fs::write(&path, [7; SIZE]).unwrap();
         assert!(Mark::open(&path).is_err());
         std::fs::write(&path, []).unwrap();

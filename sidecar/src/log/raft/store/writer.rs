@@ -38,6 +38,7 @@ pub(super) enum Write {
 /// The thread's own.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
+    /// Behind `shared`: the lock ends after what it guards.
     pub(super) mark: Mark,
     /// How many batches were written.
     pub(super) writes: u64,
