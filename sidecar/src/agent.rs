@@ -1,7 +1,7 @@
 //! The agent as its doors see it: what belongs to the pod, the document, the shutdown, and, once there is one, the engine.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use decree_wire::document::{Class, Document};
 use decree_wire::heartbeat::{CallsFor, Trouble};

@@ -9,6 +9,7 @@
 pub mod client;
 mod heard;
 pub mod identity;
+pub mod issued;
 mod link;
 pub mod refusal;
 pub mod server;

@@ -8,6 +8,8 @@ mod authority;
 mod calls;
 #[path = "peers/door.rs"]
 mod door;
+#[path = "peers/issuance.rs"]
+mod issuance;
 #[path = "peers/proxy.rs"]
 mod proxy;
 #[path = "peers/refusals.rs"]

@@ -252,9 +252,10 @@ impl Document {
             let IdentityFiles { authorities, certificate, key } = files;
             [authorities, certificate, key]
         });
+        let issuer = self.group.iter().filter_map(|group| Some(&group.issuer.as_ref()?.authorities));
         let headers = self.classes.iter().filter_map(|class| class.deliver_headers.as_ref());
         let client = client.flat_map(|client| [&client.certificate, &client.key]);
-        tls.chain(client).chain(sasl).chain(identity).chain(headers)
+        tls.chain(client).chain(sasl).chain(identity).chain(issuer).chain(headers)
     }
 
     /// Whether `settings`, found in a log, are of this engine on this cluster.

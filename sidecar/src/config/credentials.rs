@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use decree_kafka::{ClientCertificate, Connection, Mechanism, Sasl, Tls};
-use decree_wire::document::{self, Document};
 use decree_wire::document::group::IdentityFiles;
+use decree_wire::document::{self, Document};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::peers::identity::Material;
+use crate::peers::issued::Issuer;
 
 /// All of it. None of it is ever printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Credentials {
     pub sasl: Option<Sasl>,
     /// By which peers know this agent, where it comes as files.
     pub identity: Option<Material>,
+    /// Who issues what peers know this agent by, where that does not come as files.
+    pub issuer: Option<Issuer>,
     /// By class.
     pub deliver_headers: BTreeMap<String, HeaderMap>,
 }
@@ -84,13 +87,19 @@ pub fn of<'a>(document: &Document, beside: impl Fn(&str) -> Option<&'a [u8]>) ->
             key: text(key)?,
         }),
     };
+    let issuer = match document.group.as_ref().and_then(|group| group.issuer.as_ref()) {
+        None => None,
+        Some(document::group::Issuer { address, authorities }) => {
+            Some(Issuer { address: address.clone(), authorities: text(authorities)? })
+        }
+    };
     let mut deliver_headers = BTreeMap::new();
     for class in &document.classes {
         if let Some(name) = &class.deliver_headers {
             deliver_headers.insert(class.name.clone(), headers(name, &text(name)?)?);
         }
     }
-    Ok(Credentials { tls, sasl, identity, deliver_headers })
+    Ok(Credentials { tls, sasl, identity, issuer, deliver_headers })
 }
 
 fn headers(file: &str, text: &str) -> Result<HeaderMap, Error> {

@@ -15,9 +15,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::Certificates;
 use super::forming::Forming;
 use super::ordered::{Error, Ordered};
-use super::{certificates, standing};
+use super::standing;
 use crate::agent::Agent;
 use crate::config::Places;
 use crate::heartbeat::Publish;
@@ -61,7 +62,7 @@ pub(super) async fn open(
     // The others need this member until it has handed over, and so do proposals that are on their way.
     let ended = CancellationToken::new();
     let serving = server::serve(listener, doors, identities, refusals, ended.clone());
-    let certified = certificates::keep(agent.clone(), identity, ended.clone());
+    let certified = Certificates::new(agent.clone(), places.token.clone(), identity).keep(ended.clone());
     let forming = group.fixed.map(|fixed| Forming {
         own: agent.pod().name.clone(),
         fixed,

@@ -43,7 +43,7 @@ impl Refusals {
         match why {
             Some(why) => {
                 if refusals.get(&way) != Some(&why) {
-                    tracing::warn!(?way, %why, "refused");
+                    tracing::warn!(?way, %why, "refused, or waits");
                 }
                 refusals.insert(way, why);
             }

@@ -162,6 +162,7 @@ impl Running {
             document: self.folder.path().into(),
             state: self.folder.path().join("state"),
             run: self.folder.path().into(),
+            token: self.folder.path().into(),
             api: nowhere,
             health: nowhere,
             replicate: nowhere,

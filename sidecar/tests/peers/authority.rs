@@ -7,7 +7,7 @@ use decree_sidecar::peers::identity::{Identity, Material, Scope};
 use decree_wire::identity::Peer;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 
 pub(crate) struct Authority {
@@ -49,6 +49,20 @@ impl Authority {
             (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1));
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Material { authorities: self.certificate.clone(), certificate, key: key.serialize_pem() }
+    }
+
+    /// For a key that somebody else holds.
+    pub(crate) fn sign_key(&self, peer: &Peer, key: &impl PublicKeyData) -> String {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(peer.to_string().try_into().unwrap())];
+        params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+
+    /// A certificate of a host, and its key.
+    pub(crate) fn sign_host(&self, host: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([host.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// An agent of the engine, good now.

@@ -19,9 +19,12 @@ pub struct Group {
     pub election_timeout_ms: u64,
     /// How often a leader says that it is there, in milliseconds.
     pub heartbeat_interval_ms: u64,
-    /// Files beside the document by which this agent is known to its peers; none: the operator issues a certificate.
+    /// Files beside the document by which this agent is known to its peers; none: [`Group::issuer`] issues a certificate.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub identity: Option<IdentityFiles>,
+    /// Who issues certificates to those who show their pod's token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub issuer: Option<Issuer>,
     /// Uids of pods that were deleted while their certificates are still valid.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gone: Vec<String>,
@@ -39,6 +42,15 @@ pub struct IdentityFiles {
     pub certificate: String,
     /// Its key, not encrypted.
     pub key: String,
+}
+
+/// Where certificates are asked for: see [`crate::issuance`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    /// `host:port`. It answers with a certificate of that host.
+    pub address: String,
+    /// The file with the authorities that vouch for it, as PEM.
+    pub authorities: String,
 }
 
 /// A group whose members are written down. They form it by themselves.
@@ -78,6 +90,10 @@ impl Group {
             self.heartbeat_interval_ms.saturating_mul(3) <= self.election_timeout_ms,
             "group.electionTimeoutMs is less than three times group.heartbeatIntervalMs; one late heartbeat would depose a leader",
         );
+        check(
+            self.identity.is_some() || self.issuer.is_some(),
+            "neither group.identity nor group.issuer is there: no peer would know this agent",
+        );
         if let Some(fixed) = &self.fixed {
             check(!fixed.members.is_empty(), "group.fixed.members is empty");
             let all = || fixed.members.iter().enumerate();
@@ -103,14 +119,19 @@ mod tests {
     #[test]
     fn a_fixed_group_is_whole_or_says_what_is_wrong() {
         let text = r#"{"name":"p","electionTimeoutMs":1000,"heartbeatIntervalMs":100,
+            "identity":{"authorities":"a","certificate":"c","key":"k"},
             "fixed":{"incarnation":"i","members":[{"pod":"a-0","address":"h:1"},{"pod":"a-1","address":"h:2"}],
                      "settings":{"engine":{"namespace":"a","name":"b"},"cluster":"c","classes":{},
                                  "dedup":{"window":1,"outcomes":1,"outcomeBytes":1}}}}"#;
         let group: Group = serde_json::from_str(text).unwrap();
         assert_eq!(group.faults(), Vec::<String>::new());
-        let bad = text.replace("a-1", "a-0").replace("h:2", "h").replace("1000", "200");
+        let bad = text
+            .replace("a-1", "a-0")
+            .replace("h:2", "h")
+            .replace("1000", "200")
+            .replace("identity", "other");
         let faults = serde_json::from_str::<Group>(&bad).unwrap().faults().join("; ");
-        for part in ["twice", "HOST:PORT", "electionTimeoutMs"] {
+        for part in ["twice", "HOST:PORT", "electionTimeoutMs", "issuer"] {
             assert!(faults.contains(part), "{faults}");
         }
     }
