@@ -9,7 +9,7 @@ use std::time::Duration;
 use decree_sidecar::log::{Error, Log};
 use decree_wire::position::Position;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::group::{Group, TIMEOUT, address, append, command, id, read, shared};
 
@@ -89,7 +89,7 @@ async fn leaders_that_are_killed_take_nothing_with_them() {
         let others: Vec<_> = (0..3).filter(|n| *n != leader).collect();
         let clients = others.iter().map(|n| Client::start(round * 10 + n, shared(group.at(*n)))).collect();
         sleep(Duration::from_millis(300)).await;
-        group.kill(leader).await;
+        group.kill(leader);
         progress(&group, others[0]).await;
         group.revive(leader).await;
         progress(&group, leader).await;
@@ -114,6 +114,29 @@ async fn a_leader_that_is_cut_off_acknowledges_nothing() {
     assert!(matches!(stale, Err(Error::Unreachable(_))), "a leader without a quorum said {stale:?}");
     group.lines.mend();
     progress(&group, leader).await;
+    judge(&group, clients).await;
+    group.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_paused_says_nothing_that_is_not_so_any_more() {
+    let group = Group::of(3).await;
+    let clients = (0..3).map(|n| Client::start(n, shared(group.at(n)))).collect();
+    for _ in 0..2 {
+        let leader = group.leader().await;
+        sleep(TIMEOUT).await;
+        let pause = 6 * TIMEOUT;
+        group.pause(leader, pause);
+        let resumes = Instant::now() + pause;
+        let other = group.leader_but(leader).await;
+        let told = append(group.at(other), format!("meanwhile-{}", uuid::Uuid::new_v4())).await;
+        assert!(Instant::now() < resumes, "the pause was over before another one led");
+        // Asked while it still believes that it leads.
+        if let Ok(head) = group.at(leader).head().await {
+            assert!(head > told, "{told} was acknowledged, the head is {head}");
+        }
+        progress(&group, leader).await;
+    }
     judge(&group, clients).await;
     group.close().await;
 }
@@ -157,7 +180,7 @@ async fn all_members_end_at_once_and_everything_is_there_again() {
         told.push((append(group.at(n % 3), n).await, n.to_string()));
     }
     for n in 0..3 {
-        group.kill(n).await;
+        group.kill(n);
     }
     for n in 0..3 {
         group.revive(n).await;

@@ -13,6 +13,7 @@ use decree_wire::command::Command;
 use decree_wire::entry::Body;
 use decree_wire::position::{Incarnation, Position};
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::lines::Lines;
@@ -26,7 +27,20 @@ pub(crate) struct Group {
     folder: TempDir,
     genesis: Genesis,
     /// None: killed.
-    members: Vec<Option<RaftLog>>,
+    members: Vec<Option<Life>>,
+}
+
+/// A member, with threads of its own: these can be stopped, and ended at any instruction.
+struct Life {
+    log: RaftLog,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // Does not wait: whatever was under way is cut off.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 pub(crate) fn address(n: usize) -> String {
@@ -61,11 +75,11 @@ impl Group {
         let folder = tempfile::tempdir().unwrap();
         let mut group = Self { lines: Lines::default(), folder, genesis: genesis(base), members: Vec::new() };
         for n in 0..count {
-            let log = group.open(n).await;
+            let life = group.open(n).await;
             if n == 0 {
-                log.initialize().await.unwrap();
+                life.log.initialize().await.unwrap();
             }
-            group.members.push(Some(log));
+            group.members.push(Some(life));
             if n > 0 {
                 group.join(n).await;
             }
@@ -75,12 +89,12 @@ impl Group {
 
     /// A member that lives.
     pub(crate) fn at(&self, n: usize) -> &RaftLog {
-        self.members[n].as_ref().unwrap()
+        &self.members[n].as_ref().unwrap().log
     }
 
     /// All that live.
     pub(crate) fn all(&self) -> impl Iterator<Item = &RaftLog> {
-        self.members.iter().flatten()
+        self.members.iter().flatten().map(|life| &life.log)
     }
 
     /// One more.
@@ -95,10 +109,18 @@ impl Group {
     }
 
     /// Opens a member again, or for the first time.
-    pub(crate) async fn open(&self, n: usize) -> RaftLog {
-        let log = open(&self.lines, &self.folder(n), &self.genesis, n).await;
+    async fn open(&self, n: usize) -> Life {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (lines, folder, genesis) = (self.lines.clone(), self.folder(n), self.genesis.clone());
+        let log = runtime.spawn(async move { open(&lines, &folder, &genesis, n).await }).await.unwrap();
         self.lines.connect(&address(n), Some(log.clone()));
-        log
+        Life { log, runtime: Some(runtime) }
+    }
+
+    /// As SIGSTOP does, and SIGCONT after a while: it does nothing, not even look at the clock.
+    pub(crate) fn pause(&self, n: usize, pause: Duration) {
+        let runtime = self.members[n].as_ref().unwrap().runtime.as_ref().unwrap();
+        drop(runtime.spawn(async move { std::thread::sleep(pause) }));
     }
 
     /// Makes a member of it, that votes.
@@ -129,7 +151,7 @@ impl Group {
         let until = Instant::now() + LIMIT;
         loop {
             let others = self.members.iter().enumerate().filter(|(n, _)| *n != but);
-            for (n, log) in others.filter_map(|(n, log)| Some((n, log.as_ref()?))) {
+            for (n, log) in others.filter_map(|(n, life)| Some((n, &life.as_ref()?.log))) {
                 if log.view().leader == Some(log.id()) {
                     return n;
                 }
@@ -139,13 +161,12 @@ impl Group {
         }
     }
 
-    /// As if its process were gone: it is not heard any more, at once.
-    pub(crate) async fn kill(&mut self, n: usize) {
+    /// As if its process were gone: it is not heard any more, at once, and does nothing any more.
+    pub(crate) fn kill(&mut self, n: usize) {
         self.lines.connect(&address(n), None);
         for other in 0..self.members.len() {
             self.lines.cut(&address(n), &address(other));
         }
-        self.at(n).close().await;
         self.members[n] = None;
     }
 
@@ -163,10 +184,10 @@ impl Group {
     }
 
     pub(crate) async fn close(self) {
-        for (n, log) in self.members.into_iter().enumerate() {
+        for (n, life) in self.members.into_iter().enumerate() {
             self.lines.connect(&address(n), None);
-            if let Some(log) = log {
-                log.close().await;
+            if let Some(life) = life {
+                life.log.close().await;
             }
         }
     }

@@ -38,7 +38,7 @@ async fn a_trim_outlives_the_member_and_comes_again() {
     for at in [told[5], told[5], told[3], told[20]] {
         group.at(0).trim(at).await.unwrap();
     }
-    group.kill(0).await;
+    group.kill(0);
     group.revive(0).await;
     assert_eq!(group.at(0).earliest().await.unwrap(), told[20]);
     let last = append(group.at(0), "last").await;
