@@ -12,7 +12,8 @@
 //! ```
 //!
 //! In order of dependency: [`crds`], [`metrics`], [`crowd`], [`health`], [`spec`], [`credentials`], [`topics`], [`detector`],
-//! [`render`], [`events`], [`lease`], [`finalizers`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`], [`uninstall`].
+//! [`render`], [`events`], [`lease`], [`finalizers`], [`engine`], [`group`], [`inject`], [`certs`], [`webhook`], [`run`],
+//! [`uninstall`].
 
 pub mod care;
 pub mod certs;
@@ -24,6 +25,7 @@ pub mod engine;
 pub mod events;
 pub mod evictor;
 pub mod finalizers;
+pub mod group;
 pub mod health;
 pub mod inject;
 pub mod lease;
