@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "raft/barrier.rs"]
+mod barrier;
 #[path = "raft/faults.rs"]
 mod faults;
 #[path = "raft/group.rs"]

@@ -318,6 +318,10 @@ impl Log for RaftLog {
         Ok(self.local.position(self.head.next().await?))
     }
 
+    async fn barrier(&self) -> Result<Option<Position>, Error> {
+        self.head().await.map(Some)
+    }
+
     async fn incarnation(&self) -> Result<Incarnation, Error> {
         Ok(Incarnation(self.local.store.meta().incarnation.clone()))
     }

@@ -88,9 +88,10 @@ impl GroupReader {
 impl Reader for GroupReader {
     async fn next(&mut self, wait: Duration) -> Result<Batch, Error> {
         self.is_behind().await?;
+        let before = self.next;
         let batch = self.batch().await?;
-        // Gaps alone are no reason to return: nobody waits for them.
-        if !batch.entries.is_empty() {
+        // Gaps alone are news too: a barrier may wait for the last of them.
+        if self.next > before {
             return Ok(batch);
         }
         // A time-out is an empty batch; the sender lives as long as the store, which this reader holds.
