@@ -1,6 +1,6 @@
 //! The CRD is structural, its rules are there, and examples of API.md fit it.
 
-use decree_crds::DecisionEngine;
+use decree_crds::{ConsensusGroup, ConsensusGroupSpec, DecisionEngine};
 use kube::CustomResourceExt;
 
 #[test]
@@ -44,4 +44,31 @@ fn what_was_adopted_is_not_deleted() {
     let rules = kafka["x-kubernetes-validations"].to_string();
     assert!(rules.contains("deletionPolicy Delete does not go with topic.adopt"), "{rules}");
     assert_eq!(kafka["properties"]["deletionPolicy"]["default"], "Retain");
+}
+
+#[test]
+fn a_group_has_the_columns_and_rules_that_it_promises() {
+    let crd = serde_json::to_value(ConsensusGroup::crd()).unwrap();
+    assert_eq!(crd["metadata"]["name"], "consensusgroups.decree.dev");
+    assert_eq!(crd["spec"]["names"]["shortNames"][0], "dcg");
+    let text = crd.to_string();
+    assert!(text.contains(r#""x-kubernetes-list-map-keys":["id"]"#), "members is a map list");
+    assert!(text.contains("voters must be odd"));
+    assert!(!text.contains(r#""format":"uint"#), "Kubernetes knows no unsigned formats");
+    assert!(!text.contains(r#""$ref""#), "a structural schema has no references");
+}
+
+#[test]
+fn a_group_of_which_nothing_is_said_has_three_voters() {
+    let group: ConsensusGroup = serde_yaml::from_str(
+        "
+apiVersion: decree.dev/v1alpha1
+kind: ConsensusGroup
+metadata: {name: policy}
+spec: {}
+",
+    )
+    .unwrap();
+    assert_eq!(group.spec, ConsensusGroupSpec::default());
+    assert_eq!((group.spec.voters, group.spec.election_timeout.to_string().as_str()), (3, "1s"));
 }

@@ -59,6 +59,11 @@ impl Parts {
         cache::ensure(&self.cache, &kafka::recipe(), progress, kafka::build)
     }
 
+    /// Only etcd: what a group of sidecars is measured beside.
+    pub fn ensure_etcd(&self, progress: &Progress) -> Result<()> {
+        cache::ensure(&self.cache, &go::ETCD.recipe(), progress, |order| go::ETCD.build(order))
+    }
+
     /// Builds what is missing, and installs the Debian packages that are.
     pub fn ensure(&self, progress: &Progress) -> Result<()> {
         debian::ensure(progress)?;

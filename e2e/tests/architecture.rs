@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use architecture::{imports, tree};
 
 /// Each crate, its folder, and the crates of the workspace that it may use.
-const CRATES: [(&str, &str, &[&str]); 6] = [
+const CRATES: [(&str, &str, &[&str]); 7] = [
     ("decree-wire", "crds/wire", &[]),
     ("decree-crds", "crds", &["decree-wire"]),
     ("decree-kafka", "sidecar/kafka", &["decree-wire"]),
+    ("base2histogram", "sidecar/histogram", &[]),
     ("decree-sidecar", "sidecar", &["decree-wire", "decree-kafka"]),
     ("decree-operator", "operator", &["decree-wire", "decree-crds", "decree-kafka"]),
     ("decree-e2e", "e2e", &["decree-wire", "decree-crds", "decree-kafka"]),

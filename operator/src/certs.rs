@@ -1,26 +1,27 @@
 //! The webhook's certificates: made once, renewed in time, served without a restart, and trusted by the API server.
 //!
 //! ```text
-//!  Secret ─▶ plan ─▶ authority ─▶ Secret ─▶ tls ─▶ the webhook's listener
-//!                                    └────▶ bundle ─▶ MutatingWebhookConfiguration
+//!  custody: Secret ─▶ plan ─▶ authority ─▶ Secret ─▶ tls ─▶ the webhook's listener
+//!                                             └────▶ bundle ─▶ MutatingWebhookConfiguration
 //! ```
 
 pub mod authority;
 pub mod bundle;
+pub mod custody;
 pub mod plan;
+pub mod profile;
 pub mod secret;
 pub mod tls;
 
 use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
 use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client};
@@ -31,14 +32,13 @@ use tokio_util::sync::CancellationToken;
 use crate::health::Gate;
 use crate::lease::Leads;
 use authority::Material;
-use plan::{Circumstances, Plan};
+use custody::{Custody, LIMIT};
+use profile::Profile;
 
 /// How often it is asked what time has made due; that asks nobody.
 const EVERY: Duration = Duration::from_secs(5);
 /// How soon after a failure.
 const RETRY: Duration = Duration::from_secs(2);
-/// For one look: the client itself repeats requests for much longer.
-const LIMIT: Duration = Duration::from_secs(15);
 /// A Secret that can't be watched for so long may hold what this operator does not serve.
 const BLIND: Duration = Duration::from_secs(60);
 
@@ -55,6 +55,9 @@ pub struct Config {
     /// The Secret for the webhook's certificates; the chart makes it, empty.
     #[arg(long, env = "DECREE_WEBHOOK_SECRET", default_value = "decree-webhook-tls")]
     pub webhook_secret: String,
+    /// The Secret for the authority of sidecars' certificates; the chart makes it, empty.
+    #[arg(long, env = "DECREE_PEERS_SECRET", default_value = "decree-peers")]
+    pub peers_secret: String,
     /// The webhook's MutatingWebhookConfiguration.
     #[arg(long, env = "DECREE_WEBHOOK_CONFIGURATION", default_value = "decree")]
     pub webhook_configuration: String,
@@ -71,9 +74,9 @@ impl Config {
 /// Why the certificates aren't as they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Secret isn't there, or can't be written.
-    #[error("keep the webhook's certificates in the Secret {0}")]
-    Secret(String, #[source] kube::Error),
+    /// The Secret does not hold them.
+    #[error(transparent)]
+    Custody(#[from] custody::Error),
     /// The configuration isn't there, or can't be written.
     #[error("set the caBundle of the MutatingWebhookConfiguration {0}")]
     Bundle(String, #[source] kube::Error),
@@ -82,15 +85,12 @@ pub enum Error {
         "set the caBundle of the MutatingWebhookConfiguration {0}: there is none; install the chart again"
     )]
     NoConfiguration(String),
-    /// No certificate could be made.
-    #[error(transparent)]
-    Authority(#[from] authority::Error),
     /// The certificate can't be served.
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The API server did not answer.
-    #[error("keep the webhook's certificates: no answer within {LIMIT:?}")]
-    TooSlow,
+    #[error("set the caBundle of the MutatingWebhookConfiguration {0}: no answer within {LIMIT:?}")]
+    TooSlow(String),
 }
 
 /// Keeps the certificates of one webhook: all operators serve them, the one that leads makes them.
@@ -98,7 +98,7 @@ pub enum Error {
 pub struct Keeper {
     client: Client,
     config: Config,
-    names: Vec<String>,
+    custody: Custody,
     leads: Leads,
     gate: Gate,
 }
@@ -125,8 +125,10 @@ impl Keeper {
     /// Nothing happens yet. `gate` opens when the API server can use the webhook.
     #[must_use]
     pub fn new(client: Client, config: Config, leads: Leads, gate: Gate) -> Self {
-        let names = config.names();
-        Self { client, config, names, leads, gate }
+        let (namespace, name) = (config.operator_namespace.clone(), config.webhook_secret.clone());
+        let profile = Profile::webhook(config.names());
+        let custody = Custody::new(client.clone(), namespace, name, profile, leads.clone());
+        Self { client, config, custody, leads, gate }
     }
 
     /// What the webhook serves at first, made if need be; none if `stop` came before there was any.
@@ -146,16 +148,14 @@ impl Keeper {
     }
 
     async fn first(&self) -> Result<Option<Arc<ServerConfig>>, Error> {
-        let name = &self.config.webhook_secret;
-        let found = timeout(LIMIT, self.secrets().get(name)).await.map_err(|_| Error::TooSlow)?;
-        let found = found.map_err(|source| Error::Secret(name.clone(), source))?;
-        let material = self.provided(found, None, None).await?;
+        let stored = self.custody.stored().await?;
+        let material = self.custody.provided(stored, None, None).await?;
         Ok(material.map(|material| tls::server(&material)).transpose()?)
     }
 
     /// Serves what the Secret holds until `stop`.
     pub async fn run(self, serving: RustlsConfig, stop: CancellationToken) {
-        let mut secrets = watch_object(self.secrets(), &self.config.webhook_secret).default_backoff().boxed();
+        let mut secrets = watch_object(self.custody.secrets(), self.custody.name()).default_backoff().boxed();
         let all: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut configurations =
             watch_object(all, &self.config.webhook_configuration).default_backoff().boxed();
@@ -186,7 +186,7 @@ impl Keeper {
     async fn keep(&self, serving: &RustlsConfig, seen: &mut Seen) -> Result<(), Error> {
         let Some(secret) = seen.secret.clone() else { return Ok(()) };
         let trusted = seen.trusted.as_ref().map(|(_, since)| since.elapsed());
-        let Some(material) = self.provided(secret, seen.served.as_ref(), trusted).await? else {
+        let Some(material) = self.custody.provided(secret, seen.served.as_ref(), trusted).await? else {
             return Ok(());
         };
         if seen.served.as_ref() != Some(&material) {
@@ -200,66 +200,13 @@ impl Keeper {
         if self.leads.now() {
             let authorities = material.trusted();
             let ensured = timeout(LIMIT, bundle::ensure(&self.client, configuration, &authorities));
-            let ensured = ensured.await.map_err(|_| Error::TooSlow)?;
+            let ensured = ensured.await.map_err(|_| Error::TooSlow(name.clone()))?;
             if ensured.map_err(|source| Error::Bundle(name.clone(), source))? {
                 tracing::info!(configuration = %name, "set the caBundle");
             }
         }
         seen.note_trust(&material);
         Ok(())
-    }
-
-    /// What the Secret holds, after the one that leads has done what the plan asks for.
-    async fn provided(
-        &self,
-        stored: Secret,
-        served: Option<&Material>,
-        trusted: Option<Duration>,
-    ) -> Result<Option<Material>, Error> {
-        // A Secret that somebody emptied is filled again with what is served: that is trusted.
-        let read = secret::read(&stored);
-        let emptied = read.is_none();
-        let Some(found) = read.or_else(|| served.cloned()) else {
-            return if self.leads.now() {
-                self.written(stored, self.made(None, &Plan::Found("there is none"))?).await
-            } else {
-                Ok(None)
-            };
-        };
-        if !self.leads.now() {
-            return Ok(Some(found));
-        }
-        let now = SystemTime::now();
-        let asked = secret::asks(&stored);
-        let plan = plan::plan(Some(&found), &Circumstances { names: &self.names, asked, trusted, now });
-        match plan {
-            Plan::Keep if emptied => self.written(stored, found).await,
-            Plan::Keep => Ok(Some(found)),
-            plan => self.written(stored, self.made(Some(&found), &plan)?).await,
-        }
-    }
-
-    fn made(&self, old: Option<&Material>, plan: &Plan) -> Result<Material, Error> {
-        tracing::info!(?plan, "the webhook's certificates");
-        Ok(plan.carried_out(old, &self.names, SystemTime::now())?)
-    }
-
-    /// The material, if it is in the Secret now.
-    async fn written(&self, stored: Secret, material: Material) -> Result<Option<Material>, Error> {
-        let name = &self.config.webhook_secret;
-        let (api, filled) = (self.secrets(), secret::filled(stored, &material));
-        let parameters = PostParams::default();
-        let replaced = timeout(LIMIT, api.replace(name, &parameters, &filled));
-        match replaced.await.map_err(|_| Error::TooSlow)? {
-            Ok(_) => Ok(Some(material)),
-            // Somebody else wrote it meanwhile: the watch is about to tell.
-            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
-            Err(error) => Err(Error::Secret(name.clone(), error)),
-        }
-    }
-
-    fn secrets(&self) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), &self.config.operator_namespace)
     }
 }
 

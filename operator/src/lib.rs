@@ -8,14 +8,17 @@
 //!                         │             events ──▶ Events      └── heartbeats topics
 //!                         ├─▶ lease: which of several operators leads, and so reconciles
 //!                         ├─▶ webhook ──▶ inject: the sidecar into labelled pods (certs: how the API server trusts it)
+//!                         │       └─────▶ identity: certificates for sidecars that show their token
 //!                         └─▶ health: /livez /readyz /metrics
 //! ```
 //!
-//! In order of dependency: [`crds`], [`metrics`], [`crowd`], [`health`], [`spec`], [`credentials`], [`topics`], [`detector`],
-//! [`render`], [`events`], [`lease`], [`finalizers`], [`engine`], [`inject`], [`certs`], [`webhook`], [`run`], [`uninstall`].
+//! In order of dependency: [`crds`], [`cluster`], [`metrics`], [`crowd`], [`health`], [`spec`], [`credentials`], [`topics`],
+//! [`detector`], [`render`], [`events`], [`lease`], [`finalizers`], [`engine`], [`group`], [`inject`], [`certs`], [`identity`],
+//! [`webhook`], [`run`], [`uninstall`].
 
 pub mod care;
 pub mod certs;
+pub mod cluster;
 pub mod crds;
 pub mod credentials;
 pub mod crowd;
@@ -24,7 +27,9 @@ pub mod engine;
 pub mod events;
 pub mod evictor;
 pub mod finalizers;
+pub mod group;
 pub mod health;
+pub mod identity;
 pub mod inject;
 pub mod lease;
 pub mod metrics;

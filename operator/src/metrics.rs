@@ -28,6 +28,8 @@ pub struct Metrics {
     pub engines: Gauge,
     /// `decree_operator_injections_total{result}`.
     pub injections: Family<Ended, Counter>,
+    /// `decree_operator_identities_total{result}`.
+    pub identities: Family<Ended, Counter>,
 }
 
 impl Metrics {
@@ -39,12 +41,14 @@ impl Metrics {
         let reconcile_seconds = Histogram::new(exponential_buckets(0.001, 4.0, 9));
         let engines = Gauge::default();
         let injections = Family::default();
+        let identities = Family::default();
         let operator = registry.sub_registry_with_prefix("decree_operator");
         operator.register("reconcile", "Reconciliations of engines", reconciles.clone());
         operator.register("reconcile_seconds", "How long one took", reconcile_seconds.clone());
         operator.register("engines", "Engines that are looked after", engines.clone());
         operator.register("injections", "Pods that the webhook was asked about", injections.clone());
-        Self { registry: Arc::new(registry), reconciles, reconcile_seconds, engines, injections }
+        operator.register("identities", "Certificates that sidecars asked for", identities.clone());
+        Self { registry: Arc::new(registry), reconciles, reconcile_seconds, engines, injections, identities }
     }
 
     /// As Prometheus reads them.
@@ -73,6 +77,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.reconciles.get_or_create(&Ended { result: "ok" }).inc();
         metrics.injections.get_or_create(&Ended { result: "injected" }).inc();
+        metrics.identities.get_or_create(&Ended { result: "issued" }).inc();
         metrics.reconcile_seconds.observe(0.1);
         let text = metrics.text().unwrap();
         for name in [
@@ -80,6 +85,7 @@ mod tests {
             "decree_operator_reconcile_seconds_count 1",
             "decree_operator_engines 0",
             r#"decree_operator_injections_total{result="injected"} 1"#,
+            r#"decree_operator_identities_total{result="issued"} 1"#,
         ] {
             assert!(text.contains(name), "{name} is not in\n{text}");
         }

@@ -14,13 +14,14 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::runtime::controller::{self, Controller, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::care::pods;
-use crate::certs::Keeper;
+use crate::certs::authority::Material;
+use crate::certs::{self, Keeper};
 use crate::detector::heartbeats::Heartbeats;
 use crate::engine;
 use crate::engine::context::{Context, Stores};
@@ -30,7 +31,10 @@ use crate::engine::secrets::Secrets;
 use crate::events::Events;
 use crate::evictor::Evictor;
 use crate::health::{self, Gate, Readiness};
-use crate::lease::{self, Elector};
+use crate::identity;
+use crate::identity::route::Issuer;
+use crate::identity::witness::Cluster;
+use crate::lease::{self, Elector, Leads};
 use crate::metrics::Metrics;
 use crate::topics::kafka::KafkaClusters;
 use crate::webhook;
@@ -157,8 +161,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     });
     tasks.spawn(open_when_seen(stores, watched, stop.clone()));
 
-    let keeper = Keeper::new(client.clone(), webhook_config.certs.clone(), leads, gate);
-    let webhook = webhook::run(webhook_config, sidecar_image, client, engines, metrics, keeper, stop.clone());
+    let (told, authority) = watch::channel(None);
+    let certs = webhook_config.certs.clone();
+    tasks.spawn(keep_authority(client.clone(), certs.clone(), leads.clone(), told, stop.clone()));
+    let issuer = Issuer::new(Arc::new(Cluster::new(client.clone())), authority, metrics.clone());
+    let keeper = Keeper::new(client.clone(), certs, leads, gate);
+    let sidecar = webhook_config.sidecar(sidecar_image);
+    let routes = webhook::reviews(sidecar, client, engines, metrics).merge(issuer.routes());
+    let webhook = webhook::run(webhook_config.webhook_address, routes, keeper, stop.clone());
     tasks.spawn(async move { ("webhook", webhook.await.map_err(Into::into)) });
 
     supervise(tasks, stop, release).await
@@ -217,6 +227,22 @@ async fn account(result: Reconciled, engines: &Store<DecisionEngine>, context: &
         Err(ControllerError::ReconcilerFailed(..)) | Ok(_) => {} // told by the error policy
         Err(error) => tracing::warn!(%error, "the controller reports"),
     }
+}
+
+async fn keep_authority(
+    client: Client,
+    certs: certs::Config,
+    leads: Leads,
+    told: watch::Sender<Option<Arc<Material>>>,
+    stop: CancellationToken,
+) -> Ended {
+    let certs::Config { operator_namespace, peers_secret, .. } = certs;
+    let keeper =
+        identity::keeper::Keeper::new(client, operator_namespace, peers_secret, leads, told, &stop).await;
+    if let Some(keeper) = keeper {
+        keeper.run(stop).await;
+    }
+    ("identity", Ok(()))
 }
 
 async fn open_when_seen(stores: Stores, gate: Gate, stop: CancellationToken) -> Ended {

@@ -3,6 +3,7 @@
 //! ```text
 //!  API server ──HTTPS──▶ review ──▶ inject (pure)
 //!                          └─ engines: the operator's cache      certs ─▶ the listener's certificate
+//!  sidecars ────HTTPS──▶ identity
 //! ```
 
 pub mod engines;
@@ -86,26 +87,26 @@ pub enum Error {
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until `stop`, with the certificates that `keeper` keeps; `engines` is filled by somebody else.
+/// What the API server asks; `engines` is filled by somebody else.
+#[must_use]
+pub fn reviews(sidecar: Sidecar, client: Client, engines: Store<DecisionEngine>, metrics: Metrics) -> Router {
+    Reviewer::new(Arc::new(Cached::new(engines, client)), sidecar, metrics).routes()
+}
+
+/// Serves `routes` until `stop`, with the certificates that `keeper` keeps.
 ///
 /// # Errors
 /// If the address can't be listened on.
 pub async fn run(
-    config: Config,
-    sidecar_image: String,
-    client: Client,
-    engines: Store<DecisionEngine>,
-    metrics: Metrics,
+    address: SocketAddr,
+    routes: Router,
     keeper: Keeper,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let address = config.webhook_address;
     let listener = listen(address).map_err(|source| Error::Listen { address, source })?;
-    let sidecar = config.sidecar(sidecar_image);
     let Some(serving) = keeper.begin(&stop).await else { return Ok(()) };
-    let reviewer = Reviewer::new(Arc::new(Cached::new(engines, client)), sidecar, metrics);
     let keeping = keeper.run(serving.clone(), stop.clone());
-    let served = serve(listener, serving, reviewer.routes(), stop);
+    let served = serve(listener, serving, routes, stop);
     tokio::pin!(served);
     tokio::select! {
         ended = &mut served => ended,

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use axum_server::tls_rustls::RustlsConfig;
 use decree_crds::DecisionEngine;
 use decree_operator::certs::authority::{self, Material};
+use decree_operator::certs::profile::Profile;
 use decree_operator::certs::tls;
 use decree_operator::inject::sidecar::Sidecar;
 use decree_operator::metrics::Metrics;
@@ -45,7 +46,7 @@ struct Served {
 
 impl Served {
     fn begin(engines: Option<Vec<Arc<DecisionEngine>>>) -> Self {
-        let material = authority::found(&[NAME.to_owned()], SystemTime::now()).unwrap();
+        let material = authority::found(&Profile::webhook([NAME.to_owned()]), SystemTime::now()).unwrap();
         let certificates = RustlsConfig::from_config(tls::server(&material).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -184,12 +185,12 @@ async fn before_the_engines_are_known_nobody_is_refused_for_good() {
 #[tokio::test]
 async fn certificates_change_without_a_restart() {
     let served = Served::begin(engines());
-    let names = [NAME.to_owned()];
-    let renewed = authority::renew(&served.material, &names, SystemTime::now()).unwrap();
+    let profile = Profile::webhook([NAME.to_owned()]);
+    let renewed = authority::renew(&served.material, &profile, SystemTime::now()).unwrap();
     served.certificates.reload_from_config(tls::server(&renewed).unwrap());
     served.review(&question("policy")).await;
 
-    let foreign = authority::found(&names, SystemTime::now()).unwrap();
+    let foreign = authority::found(&profile, SystemTime::now()).unwrap();
     served.certificates.reload_from_config(tls::server(&foreign).unwrap());
     let body = question("policy").to_string();
     assert!(

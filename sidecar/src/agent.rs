@@ -1,7 +1,7 @@
 //! The agent as its doors see it: what belongs to the pod, the document, the shutdown, and, once there is one, the engine.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use decree_wire::document::{Class, Document};
 use decree_wire::heartbeat::{CallsFor, Trouble};
@@ -15,6 +15,7 @@ use crate::barrier;
 use crate::config::Pod;
 use crate::config::document::Documents;
 use crate::log::Log;
+use crate::log::raft::RaftLog;
 use crate::log::refusals::Refusals;
 use crate::metrics::Metrics;
 use crate::probe::Probe;
@@ -53,6 +54,7 @@ struct Inner {
     metrics: Metrics,
     probe: Probe,
     engine: watch::Sender<Option<Arc<Engine>>>,
+    member: OnceLock<RaftLog>,
     heartbeats: watch::Sender<Heartbeats>,
     was_ready: AtomicBool,
     given_up: CancellationToken,
@@ -80,6 +82,7 @@ impl Agent {
             shutdown: shutdown::Handle::default(),
             metrics,
             engine: watch::Sender::new(None),
+            member: OnceLock::new(),
             heartbeats: watch::Sender::default(),
             was_ready: AtomicBool::new(false),
             given_up: CancellationToken::new(),
@@ -121,6 +124,17 @@ impl Agent {
             Some((Some(CallsFor::ContainerRestart), Some(unknown))) => Err(unknown.message.clone()),
             _ => self.0.probe.ask(Instant::now()),
         }
+    }
+
+    /// This agent's member of the group that orders is there. It is opened once a process.
+    pub fn set_member(&self, member: RaftLog) {
+        let _ = self.0.member.set(member);
+    }
+
+    /// This agent's member of the group that orders; none before it is opened, or where Kafka orders.
+    #[must_use]
+    pub fn member(&self) -> Option<&RaftLog> {
+        self.0.member.get()
     }
 
     /// The engine is there.

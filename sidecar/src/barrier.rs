@@ -1,11 +1,11 @@
-//! Read barriers: one entry in the log for all who ask at the same time, and a wait until this replica has passed it.
+//! Read barriers: one place in the log for all who ask at the same time, and a wait until this replica has passed it.
 //!
 //! ```text
-//!   callers ──▶ queue ──▶ [gather all that wait] ─▶ append ─▶ wait until passed ─▶ answer all ─▶ (next)
+//!   callers ──▶ queue ──▶ [gather all that wait] ─▶ place ─▶ wait until passed ─▶ answer all ─▶ (next)
 //! ```
 //!
-//! Who arrives while one is in flight shares the next: the one in flight may have been ordered before what the
-//! newcomer has to see.
+//! The place is the log's end, where the log can say that for certain; else it is that of an entry of our own. Who
+//! arrives while one is in flight shares the next: the one in flight may lie before what the newcomer has to see.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub enum Error {
     /// This agent is ending.
     #[error("this agent is ending; ask another one")]
     Ended,
-    /// Appending it.
+    /// Finding its place.
     #[error("ordering a barrier: {0}; try again, or read locally")]
     Log(#[from] log::Error),
 }
@@ -113,7 +113,6 @@ impl Barriers {
     }
 
     async fn one(&self) -> Result<Position, Error> {
-        let entry = NewEntry::Control(Control::Barrier(Barrier { agent: self.agent.clone() }));
         let dealt = {
             let progress = self.replica.progress();
             let progress = progress.borrow();
@@ -123,11 +122,25 @@ impl Barriers {
             }
             progress.next
         };
-        let position = self.log.append(&entry).await?;
-        if position < dealt {
-            let why = format!("it gave position {position} after {dealt} was dealt with");
-            return Err(crate::log::Error::Replaced(why).into());
-        }
+        let replaced = |what: String| Error::Log(log::Error::Replaced(what));
+        let position = match self.log.barrier().await? {
+            Some(head) if head < dealt => {
+                return Err(replaced(format!("it ends at {head}, after {dealt} was dealt with")));
+            }
+            Some(Position(head)) => match head.checked_sub(1) {
+                Some(last) => Position(last),
+                None => return Ok(Position(0)),
+            },
+            None => {
+                let entry = NewEntry::Control(Control::Barrier(Barrier { agent: self.agent.clone() }));
+                let position = self.log.append(&entry).await?;
+                if position < dealt {
+                    let why = format!("it gave position {position} after {dealt} was dealt with");
+                    return Err(replaced(why));
+                }
+                position
+            }
+        };
         match self.replica.resolved(position).await {
             Ok(Resolution::Halted(trouble)) => Err(Error::Halted(trouble)),
             Ok(Resolution::TooManyWaiters) => Err(Error::Busy),

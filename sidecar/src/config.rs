@@ -61,6 +61,9 @@ pub struct Places {
     /// The folder of the Unix socket.
     #[arg(long, env = "DECREE_RUN", default_value = path::RUN)]
     pub run: PathBuf,
+    /// The pod's token, shown to who issues certificates.
+    #[arg(long, env = "DECREE_TOKEN", default_value = path::TOKEN)]
+    pub token: PathBuf,
     /// Where the application's local API listens.
     #[arg(long, env = "DECREE_API", default_value_t = SocketAddr::from(([127, 0, 0, 1], port::API)))]
     pub api: SocketAddr,
@@ -70,6 +73,9 @@ pub struct Places {
     /// Where HTTP replication listens; default: every address of the pod.
     #[arg(long, env = "DECREE_REPLICATE", default_value_t = anywhere(port::REPLICATE))]
     pub replicate: SocketAddr,
+    /// Where peers come in, if a group orders; default: every address of the pod.
+    #[arg(long, env = "DECREE_PEERS", default_value_t = anywhere(port::PEERS))]
+    pub peers: SocketAddr,
 }
 
 impl Places {

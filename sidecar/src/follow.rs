@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use decree_wire::document::{Class, Document, Mode};
+use decree_wire::document::group::Group;
+use decree_wire::document::{Class, Document, Mode, Order};
 use decree_wire::position::Incarnation;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,20 +18,27 @@ use crate::config::document::Documents;
 use crate::heartbeat::Publish;
 use crate::life::Life;
 use crate::life::system::System;
-use crate::log::switch::Switch;
-use crate::log::{self, Log};
+use crate::log::Log;
 use crate::metrics::timed::Timed;
 use crate::propose::Proposer;
 use crate::replica::{self, Replica};
 
 mod brokers;
+mod certificates;
+mod fixed;
+mod forming;
+mod group;
+mod ordered;
+mod standing;
+
+use ordered::Ordered;
 
 /// Why an engine can't be followed; the process ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log's settings are unusable.
-    #[error("open the engine's log: {0}")]
-    Log(#[from] log::Error),
+    /// What orders can't be opened, or can't go on.
+    #[error(transparent)]
+    Order(#[from] ordered::Error),
     /// The replica's store failed: nothing can be promised any more.
     #[error("follow the engine's log: {0}")]
     Replica(#[from] replica::Error),
@@ -55,24 +63,25 @@ pub async fn run(
         found = found(&agent) => found,
     };
     let Some((document, class)) = found else { return Ok(()) };
-    tracing::info!(engine = %document.engine, class = class.name, topic = document.kafka.topic, "following the engine");
+    tracing::info!(engine = %document.engine, class = class.name, order = ?document.order().map(|order| order.name()), "following the engine");
 
-    let Some((log, topic, connected)) = brokers::first(&agent, &stop).await else { return Ok(()) };
-    let log = Arc::new(Switch::new(Arc::new(log)));
-    publisher.send_replace(Some(Arc::new(topic)));
+    let opened = match document.order() {
+        Some(Order::Kafka(_)) | None => brokers::open(&agent, publisher, stop.clone()).await,
+        Some(Order::Group(_)) => group::open(&agent, &places, publisher, stop.clone()).await?,
+    };
+    let Some(Ordered { log, keep: order }) = opened else { return Ok(()) };
     let app = Arc::new(HttpApp::new(app_settings(&agent, &class)));
-    let ports = Ports { log: log.clone(), app: app.clone(), life: Arc::new(System::new(class.port)) };
-    let (expected, expecting) = watch::channel(document.kafka.topic_id.clone().map(Incarnation));
+    let ports = Ports { log, app: app.clone(), life: Arc::new(System::new(class.port)) };
+    let (expected, expecting) = watch::channel(incarnation(&document));
     let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
 
     // They end together: with the replica stopped, nothing passes a barrier any more. A replica that failed ends all
     // at once, and the process with it: an agent that stands still must not look well.
     let replica = async { Box::pin(replica.run(stop.clone())).await.map_err(Error::from) };
     let live = keep(agent.documents(), &agent, (&app, app_settings(&agent, &class)), &expected, stop.clone());
-    let connection = brokers::keep(&agent, connected, &log, &publisher, stop.clone());
     let beside = async {
-        tokio::join!(barriers.run(stop.clone()), live, connection);
-        Ok(())
+        let ((), (), order) = tokio::join!(barriers.run(stop.clone()), live, order);
+        order.map_err(Error::from)
     };
     tokio::try_join!(replica, beside)?;
     Ok(())
@@ -137,6 +146,17 @@ async fn found(agent: &Agent) -> Option<(Arc<Document>, Class)> {
     }
 }
 
+/// The log's life that the document names; none until it is known.
+fn incarnation(document: &Document) -> Option<Incarnation> {
+    match document.order()? {
+        Order::Kafka(kafka) => kafka.topic_id.clone().map(Incarnation),
+        Order::Group(Group { genesis, fixed, .. }) => {
+            let decided = genesis.as_ref().map(|genesis| &genesis.incarnation);
+            decided.or(fixed.as_ref().map(|fixed| &fixed.incarnation)).cloned()
+        }
+    }
+}
+
 /// Hands on what changes live. The application's port and how commands reach it do not: a document comes to each pod at
 /// its own time, and two pods that deliver one position differently have diverged. The next pod has them.
 async fn keep(
@@ -148,11 +168,11 @@ async fn keep(
 ) {
     loop {
         let document = documents.borrow_and_update().current.clone();
-        let topic_id = document.and_then(|document| document.kafka.topic_id.clone()).map(Incarnation);
+        let named = document.and_then(|document| incarnation(&document));
         expected.send_if_modified(|known| {
-            let news = topic_id.is_some() && *known != topic_id;
+            let news = named.is_some() && *known != named;
             if news {
-                known.clone_from(&topic_id);
+                known.clone_from(&named);
             }
             news
         });

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::shutdown::Phase;
 
+pub mod heard;
 pub mod kafka;
+pub mod leader;
 
 /// The last heartbeat gets so long, at most.
 const LAST_LIMIT: Duration = Duration::from_millis(500);
@@ -75,7 +77,7 @@ pub async fn run(
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                result = publishing => result.unwrap_or_else(|_| Err("the heartbeats topic did not answer in time".into())),
+                result = publishing => result.unwrap_or_else(|_| Err("nobody took it in time".into())),
             };
             agent.heartbeat_ended(sequence, result);
             sequence += 1;

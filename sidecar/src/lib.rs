@@ -9,7 +9,7 @@
 //! ```
 //!
 //! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
-//! around it: [`config`], [`shutdown`], [`metrics`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
+//! around it: [`shutdown`], [`metrics`], [`peers`] (between sidecars), [`config`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
 //! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
 //! [`replicate`], [`heartbeat`], [`serve`] (`observed` streams), [`descriptors`], `memory`, [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
@@ -29,6 +29,7 @@ pub mod log;
 mod memory;
 pub mod metrics;
 mod observed;
+pub mod peers;
 pub mod probe;
 pub mod problem;
 pub mod propose;

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub mod kafka;
 pub mod memory;
+pub mod raft;
 pub mod refusals;
 pub mod suite;
 pub mod switch;
@@ -45,6 +46,12 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// The next position, as the orderer reports it; everything appended before the call MUST be below it.
     async fn head(&self) -> Result<Position, Error>;
+
+    /// The next position, which everything ordered before the call lies before, whoever appended it and whatever this
+    /// log has heard of it; none where only an entry could tell, which a barrier then has to append.
+    async fn barrier(&self) -> Result<Option<Position>, Error> {
+        Ok(None)
+    }
 
     /// Which life of the log this is. MUST change when the log was deleted and made again.
     async fn incarnation(&self) -> Result<Incarnation, Error>;

@@ -29,6 +29,9 @@ enum Command {
     },
 }
 
+/// openraft tells of each call that a dead member did not answer, ten times a second.
+const LOGS: &str = "info,openraft=error";
+
 /// What hangs in librdkafka's or the store's threads is left behind at the end.
 const END_LIMIT: Duration = Duration::from_millis(500);
 
@@ -78,6 +81,6 @@ fn start(command: Command) -> anyhow::Result<()> {
 
 fn logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DECREE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOGS));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
 }

@@ -59,6 +59,7 @@ pub struct Metrics {
     propose: Histogram,
     apply: Histogram,
     ordered_to_applied: Histogram,
+    peer_refusals: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Default for Metrics {
@@ -69,6 +70,7 @@ impl Default for Metrics {
             propose: histogram(),
             apply: histogram(),
             ordered_to_applied: histogram(),
+            peer_refusals: Family::default(),
         }
     }
 }
@@ -84,6 +86,11 @@ impl Metrics {
     pub fn applied(&self, took: Duration, since_ordered: Duration) {
         self.apply.observe(took.as_secs_f64());
         self.ordered_to_applied.observe(since_ordered.as_secs_f64());
+    }
+
+    /// Someone was refused at the peers' port, or answered at a peer's address and is not that peer.
+    pub fn peer_refused(&self, reason: &'static str) {
+        self.peer_refusals.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// All of it as OpenMetrics text.
@@ -102,9 +109,10 @@ impl Metrics {
     }
 
     fn register(&self, registry: &mut Registry) {
-        let Self { proposals, propose, apply, ordered_to_applied } = self.clone();
+        let Self { proposals, propose, apply, ordered_to_applied, peer_refusals } = self.clone();
         // The encoder appends `_total`.
         registry.register("decree_proposals", "Proposals by how they ended", proposals);
+        registry.register("decree_peer_refusals", "Peers that were refused, by why", peer_refusals);
         registry.register("decree_propose_seconds", "From a proposal to its answer", propose);
         registry.register("decree_apply_seconds", "From a delivery to the application's answer", apply);
         registry.register(

@@ -5,6 +5,7 @@ use decree_wire::position::{Incarnation, Position};
 use serde::Serialize;
 
 use crate::agent::{Agent, Heartbeats};
+use crate::log::raft::membership::{Seen, View};
 use crate::propose::OUTSTANDING;
 use crate::replica::{Application, Counts, Progress, Tally};
 use crate::shutdown::Phase;
@@ -25,6 +26,7 @@ pub struct Status {
     unready: Vec<Trouble>,
     troubles: Vec<Trouble>,
     document: Document,
+    group: Option<Group>,
     replica: Option<Replica>,
     proposals: Option<Proposals>,
     heartbeats: Heartbeats,
@@ -37,6 +39,28 @@ struct Document {
     trouble: Option<String>,
     topic: Option<String>,
     topic_id: Option<String>,
+}
+
+/// The group as this agent's member sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    member: u64,
+    leader: Option<u64>,
+    term: u64,
+    committed: u64,
+    members: Vec<Member>,
+}
+
+/// What only the leader knows is there on the leader alone.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Member {
+    id: u64,
+    pod: String,
+    voter: bool,
+    matched: Option<u64>,
+    seen_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -84,7 +108,7 @@ struct Proposals {
 #[must_use]
 pub fn status(agent: &Agent) -> Status {
     let documents = agent.documents().borrow().clone();
-    let kafka = documents.current.as_ref().map(|document| &document.kafka);
+    let kafka = documents.current.as_ref().and_then(|document| document.kafka.as_ref());
     let engine = agent.engine();
     let unready = agent.unready();
     Status {
@@ -105,11 +129,24 @@ pub fn status(agent: &Agent) -> Status {
             topic: kafka.map(|kafka| kafka.topic.clone()),
             topic_id: kafka.and_then(|kafka| kafka.topic_id.clone()),
         },
+        group: agent.member().map(|member| group(member.view())),
         replica: agent.progress().map(replica),
         proposals: engine
             .map(|engine| Proposals { outstanding: engine.proposer.outstanding(), limit: OUTSTANDING }),
         heartbeats: agent.heartbeats(),
     }
+}
+
+fn group(view: View) -> Group {
+    let View { id, leader, term, committed, applied: _, at: _, members } = view;
+    let member = |seen: Seen| Member {
+        id: seen.id,
+        pod: seen.member.agent,
+        voter: seen.voter,
+        matched: seen.matched,
+        seen_ms: seen.seen.and_then(|seen| u64::try_from(seen.as_millis()).ok()),
+    };
+    Group { member: id, leader, term, committed, members: members.into_iter().map(member).collect() }
 }
 
 fn replica(progress: Progress) -> Replica {

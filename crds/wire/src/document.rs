@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::position::EngineName;
 use crate::settings::Settings;
 
+pub mod group;
+
+use group::{Group, IdentityFiles};
+
 /// The key of the document in the engine's Secret, and its file name in the pod.
 pub const FILE: &str = "document.json";
 
@@ -20,12 +24,36 @@ pub struct Document {
     pub engine: EngineName,
     /// The uid of the cluster's `kube-system` namespace, as in [`Settings::cluster`].
     pub cluster: String,
-    /// Where the order is made.
-    pub kafka: Kafka,
+    /// The engine's topics; none where a group orders and nothing is mirrored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kafka: Option<Kafka>,
+    /// The Raft group among the agents, where that orders.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<Group>,
     /// The agent classes.
     pub classes: Vec<Class>,
     /// How often a heartbeat is published, in milliseconds.
     pub heartbeat_ms: u64,
+}
+
+/// What makes the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order<'a> {
+    /// The broker of one partition.
+    Kafka(&'a Kafka),
+    /// A quorum of the agents.
+    Group(&'a Group),
+}
+
+impl Order<'_> {
+    /// One word, as the engine's status has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "kafka",
+            Self::Group(_) => "raft",
+        }
+    }
 }
 
 /// The engine's topics.
@@ -205,15 +233,29 @@ impl Document {
         }
     }
 
+    /// What makes the order; none in a document that [`Document::read`] refuses.
+    #[must_use]
+    pub fn order(&self) -> Option<Order<'_>> {
+        let group = self.group.as_ref().map(Order::Group);
+        group.or_else(|| self.kafka.as_ref().map(Order::Kafka))
+    }
+
     /// Every file beside the document that it names.
     pub fn files(&self) -> impl Iterator<Item = &String> {
-        let Kafka { tls, sasl, .. } = &self.kafka;
-        let client = tls.iter().filter_map(|tls| tls.client.as_ref());
-        let tls = tls.iter().filter_map(|tls| tls.ca.as_ref());
-        let sasl = sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]);
+        let tls = || self.kafka.iter().filter_map(|kafka| kafka.tls.as_ref());
+        let client = tls().filter_map(|tls| tls.client.as_ref());
+        let sasl = self.kafka.iter().filter_map(|kafka| kafka.sasl.as_ref());
+        let sasl = sasl.flat_map(|sasl| [&sasl.username, &sasl.password]);
+        let tls = tls().filter_map(|tls| tls.ca.as_ref());
+        let identity = self.group.iter().filter_map(|group| group.identity.as_ref());
+        let identity = identity.flat_map(|files| {
+            let IdentityFiles { authorities, certificate, key } = files;
+            [authorities, certificate, key]
+        });
+        let issuer = self.group.iter().filter_map(|group| Some(&group.issuer.as_ref()?.authorities));
         let headers = self.classes.iter().filter_map(|class| class.deliver_headers.as_ref());
         let client = client.flat_map(|client| [&client.certificate, &client.key]);
-        tls.chain(client).chain(sasl).chain(headers)
+        tls.chain(client).chain(sasl).chain(identity).chain(issuer).chain(headers)
     }
 
     /// Whether `settings`, found in a log, are of this engine on this cluster.
@@ -233,12 +275,20 @@ impl Document {
             self.level <= crate::PROTOCOL_LEVEL,
             "it is of a later protocol level; restart the pod so that it gets the newer sidecar",
         );
-        check(!self.kafka.bootstrap_servers.is_empty(), "kafka.bootstrapServers is empty");
-        check(!self.kafka.topic.is_empty(), "kafka.topic is empty");
+        check(self.order().is_some(), "nothing orders: there is neither kafka nor group");
+        check(
+            self.kafka.is_none() || self.group.is_none(),
+            "both kafka and group would order; one of them is too much",
+        );
+        if let Some(kafka) = &self.kafka {
+            check(!kafka.bootstrap_servers.is_empty(), "kafka.bootstrapServers is empty");
+            check(!kafka.topic.is_empty(), "kafka.topic is empty");
+        }
         check(!self.classes.is_empty(), "classes is empty");
         check(self.heartbeat_ms > 0, "heartbeatMs is 0");
         check(self.classes.iter().all(|c| c.port != 0), "a class has port 0");
         check(self.files().all(|file| !file.contains('/')), "a file that it names is not beside it");
+        faults.extend(self.group.iter().flat_map(Group::faults));
         faults
     }
 }

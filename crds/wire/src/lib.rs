@@ -3,10 +3,11 @@
 //! ```text
 //!  client ──HTTP──▶ proposal ─▶ Command ─▶ record ──Kafka──▶ record ─▶ Entry ─▶ delivery ──HTTP──▶ application
 //!  operator ──Secret──▶ document ─▶ sidecar          sidecar ──topic──▶ heartbeat ─▶ operator
+//!  operator ◀──mutual TLS: issuance, member──▶ sidecars, members of a group
 //! ```
 //!
 //! In order of dependency: [`shown`], [`position`], [`attributes`], [`command`], [`settings`], [`control`], [`entry`],
-//! [`record`], [`proposal`], [`delivery`], [`document`], [`heartbeat`], [`probe`], [`pod`].
+//! [`record`], [`proposal`], [`delivery`], [`identity`], [`issuance`], [`group`], [`member`], [`document`], [`heartbeat`], [`probe`], [`pod`].
 
 pub mod attributes;
 pub mod command;
@@ -14,7 +15,11 @@ pub mod control;
 pub mod delivery;
 pub mod document;
 pub mod entry;
+pub mod group;
 pub mod heartbeat;
+pub mod identity;
+pub mod issuance;
+pub mod member;
 pub mod pod;
 pub mod position;
 pub mod probe;

@@ -14,7 +14,7 @@ pub mod port {
     pub const HEALTH: u16 = 7071;
     /// HTTP replication; bound to the pod.
     pub const REPLICATE: u16 = 7072;
-    /// Peers and the operator; bound to the pod. Nothing listens there yet, and an application must not either.
+    /// Peers and the operator; bound to the pod, where a group orders. An application must not listen there anyhow.
     pub const PEERS: u16 = 7073;
     /// All of them: an application that listens on one of these can't be an agent.
     pub const ALL: [u16; 4] = [API, HEALTH, REPLICATE, PEERS];
@@ -30,6 +30,8 @@ pub mod path {
     pub const RUN: &str = "/run/decree";
     /// The program, in its image.
     pub const PROGRAM: &str = "/decree-sidecar";
+    /// The pod's projected token, by which the operator knows who asks for a certificate.
+    pub const TOKEN: &str = "/var/run/secrets/decree.dev/token";
     /// The local API's Unix socket.
     pub const SOCKET: &str = "/run/decree/decree.sock";
 }

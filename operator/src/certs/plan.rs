@@ -6,12 +6,7 @@ use x509_parser::pem::{Pem, parse_x509_pem};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::authority::{self, Material};
-
-/// What was announced has to be in the bundle for so long before it signs: several API servers learn of it one by one.
-pub const SETTLE: Duration = Duration::from_secs(10);
-/// For so long after a new authority began to sign, the old one stays trusted. An operator that can't read the Secret is
-/// ready no more well before, so that nobody serves the old certificate then.
-const OVERLAP: Duration = Duration::from_secs(15 * 60);
+use super::profile::{Name, Profile};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,16 +33,16 @@ impl Plan {
     pub fn carried_out(
         &self,
         old: Option<&Material>,
-        names: &[String],
+        profile: &Profile,
         now: SystemTime,
     ) -> Result<Material, authority::Error> {
         match (self, old) {
-            (Self::Renew(_), Some(old)) => authority::renew(old, names, now),
-            (Self::Announce(_), Some(old)) => authority::announce(old, now),
-            (Self::Swap, Some(old)) => authority::swap(old, names, now),
+            (Self::Renew(_), Some(old)) => authority::renew(old, profile, now),
+            (Self::Announce(_), Some(old)) => authority::announce(old, profile, now),
+            (Self::Swap, Some(old)) => authority::swap(old, profile, now),
             (Self::Retire, Some(old)) => Ok(authority::retire(old)),
             (Self::Keep, Some(old)) => Ok(old.clone()),
-            (Self::Found(_), _) | (_, None) => authority::found(names, now),
+            (Self::Found(_), _) | (_, None) => authority::found(profile, now),
         }
     }
 }
@@ -55,11 +50,11 @@ impl Plan {
 /// What is known beside the certificates.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
-    /// What the certificate must be good for.
-    pub names: &'a [String],
+    /// What the authority is for.
+    pub profile: &'a Profile,
     /// A person asks for a new authority.
     pub asked: bool,
-    /// For how long the bundle has held all that is to be trusted; none: it does not.
+    /// For how long all that is to be trusted has been trusted by everybody; none: it is not.
     pub trusted: Option<Duration>,
     /// The time.
     pub now: SystemTime,
@@ -68,11 +63,11 @@ pub struct Circumstances<'a> {
 /// Decides for the certificates that were `found`.
 #[must_use]
 pub fn plan(found: Option<&Material>, circumstances: &Circumstances<'_>) -> Plan {
-    let &Circumstances { names, asked, trusted, now } = circumstances;
+    let &Circumstances { profile, now, .. } = circumstances;
     let Some(material) = found else { return Plan::Found("there is none") };
     let Some(ca) = pem(&material.ca) else { return Plan::Found("the authority can't be read") };
     let Ok(ca) = ca.parse_x509() else { return Plan::Found("the authority can't be read") };
-    let authority = authority(material, &ca, asked, trusted, now);
+    let authority = authority(material, &ca, circumstances);
     let signs = rcgen::KeyPair::from_pem(&material.ca_key).is_ok();
     let Some(certificate) = pem(&material.certificate) else {
         return remade(signs, "the certificate can't be read");
@@ -86,7 +81,7 @@ pub fn plan(found: Option<&Material>, circumstances: &Circumstances<'_>) -> Plan
     if certificate.verify_signature(Some(ca.public_key())).is_err() {
         return remade(signs, "the certificate is not of this authority");
     }
-    if !names.iter().all(|name| is_for(&certificate, name)) {
+    if !profile.names.iter().all(|name| is_for(&certificate, name)) {
         return remade(signs, "the certificate is for other names");
     }
     if let Some(plan) = authority {
@@ -96,7 +91,7 @@ pub fn plan(found: Option<&Material>, circumstances: &Circumstances<'_>) -> Plan
         return remade(signs, "the certificate nears its end");
     }
     let made = authority::made(time(certificate.validity().not_before.timestamp()));
-    if !material.previous.is_empty() && now >= made + OVERLAP {
+    if !material.previous.is_empty() && now >= made + profile.overlap {
         return Plan::Retire;
     }
     Plan::Keep
@@ -111,16 +106,16 @@ fn remade(signs: bool, why: &'static str) -> Plan {
 fn authority(
     material: &Material,
     ca: &X509Certificate<'_>,
-    asked: bool,
-    trusted: Option<Duration>,
-    now: SystemTime,
+    circumstances: &Circumstances<'_>,
 ) -> Option<Plan> {
+    let &Circumstances { profile, asked, trusted, now } = circumstances;
     if let Some(next) = &material.next {
         let good = rcgen::KeyPair::from_pem(&next.key).is_ok() && pem(&next.certificate).is_some();
         if !good {
             return Some(Plan::Announce("the one that was announced can't be read"));
         }
-        return Some(if trusted.is_some_and(|trusted| trusted >= SETTLE) { Plan::Swap } else { Plan::Keep });
+        let settled = trusted.is_some_and(|trusted| trusted >= profile.settle);
+        return Some(if settled { Plan::Swap } else { Plan::Keep });
     }
     if rcgen::KeyPair::from_pem(&material.ca_key).is_err() {
         return Some(Plan::Announce("the authority's key can't be read"));
@@ -143,13 +138,22 @@ fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
-fn is_for(certificate: &X509Certificate<'_>, name: &str) -> bool {
+fn is_for(certificate: &X509Certificate<'_>, name: &Name) -> bool {
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
-    names
-        .value
-        .general_names
-        .iter()
-        .any(|general| matches!(general, GeneralName::DNSName(dns) if *dns == name))
+    names.value.general_names.iter().any(|general| match (general, name) {
+        (GeneralName::DNSName(found), Name::Dns(name)) | (GeneralName::URI(found), Name::Uri(name)) => {
+            found == name
+        }
+        _ => false,
+    })
+}
+
+/// When an authority was made that was announced; none where it can't be read.
+#[must_use]
+pub fn announced(material: &Material) -> Option<SystemTime> {
+    let next = pem(&material.next.as_ref()?.certificate)?;
+    let begin = next.parse_x509().ok()?.validity().not_before.timestamp();
+    Some(authority::made(time(begin)))
 }
 
 fn pem(text: &str) -> Option<Pem> {
@@ -166,8 +170,11 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn names() -> Vec<String> {
-        vec!["decree-webhook.decree.svc".to_owned()]
+    const SETTLE: Duration = Duration::from_secs(10);
+    const OVERLAP: Duration = Duration::from_secs(15 * 60);
+
+    fn profile() -> Profile {
+        Profile::webhook(["decree-webhook.decree.svc".to_owned()])
     }
 
     fn now() -> SystemTime {
@@ -175,12 +182,12 @@ mod tests {
     }
 
     fn planned(found: Option<&Material>, now: SystemTime) -> Plan {
-        plan(found, &Circumstances { names: &names(), asked: false, trusted: None, now })
+        plan(found, &Circumstances { profile: &profile(), asked: false, trusted: None, now })
     }
 
     #[test]
     fn a_certificate_lives_two_thirds_of_its_life() {
-        let material = authority::found(&names(), now()).unwrap();
+        let material = authority::found(&profile(), now()).unwrap();
         assert_eq!(planned(Some(&material), now()), Plan::Keep);
         assert_eq!(planned(Some(&material), now() + 59 * DAY), Plan::Keep);
         assert!(matches!(planned(Some(&material), now() + 61 * DAY), Plan::Renew(_)));
@@ -189,9 +196,9 @@ mod tests {
 
     #[test]
     fn renewal_keeps_the_authority() {
-        let material = authority::found(&names(), now()).unwrap();
+        let material = authority::found(&profile(), now()).unwrap();
         let later = now() + 61 * DAY;
-        let renewed = authority::renew(&material, &names(), later).unwrap();
+        let renewed = authority::renew(&material, &profile(), later).unwrap();
         assert_eq!(renewed.ca, material.ca);
         assert_ne!(renewed.certificate, material.certificate);
         assert_eq!(planned(Some(&renewed), later), Plan::Keep);
@@ -199,18 +206,19 @@ mod tests {
 
     #[test]
     fn a_new_authority_is_trusted_before_it_signs_and_the_old_one_after() {
-        let old = authority::found(&names(), now()).unwrap();
+        let old = authority::found(&profile(), now()).unwrap();
         let at = |found: &Material, asked, trusted, now| {
-            plan(Some(found), &Circumstances { names: &names(), asked, trusted, now })
+            plan(Some(found), &Circumstances { profile: &profile(), asked, trusted, now })
         };
         assert_eq!(at(&old, true, None, now()), Plan::Announce("somebody asks for it"));
-        let announced = authority::announce(&old, now()).unwrap();
+        let announced = authority::announce(&old, &profile(), now()).unwrap();
         assert_eq!(announced.certificate, old.certificate, "nothing new is served yet");
         assert!(announced.trusted().contains(&old.ca));
+        assert_eq!(super::announced(&announced), Some(now()));
         assert_eq!(at(&announced, true, None, now()), Plan::Keep, "it is not in the bundle");
         assert_eq!(at(&announced, false, Some(SETTLE / 2), now()), Plan::Keep, "not everybody knows");
         assert_eq!(at(&announced, false, Some(SETTLE), now()), Plan::Swap);
-        let swapped = authority::swap(&announced, &names(), now()).unwrap();
+        let swapped = authority::swap(&announced, &profile(), now()).unwrap();
         assert_eq!(Some(&swapped.ca), announced.next.as_ref().map(|next| &next.certificate));
         assert!(swapped.trusted().contains(&old.ca), "another operator may still serve the old one");
         assert_eq!(at(&swapped, false, Some(SETTLE), now() + OVERLAP / 2), Plan::Keep);
@@ -244,8 +252,8 @@ mod tests {
         fn look(&mut self, trusted: Option<Duration>, killed: Option<Killed>) -> Option<Duration> {
             let found = secret::read(&self.secret).unwrap();
             let asked = secret::asks(&self.secret);
-            let plan = plan(Some(&found), &Circumstances { names: &names(), asked, trusted, now: self.now });
-            let made = plan.carried_out(Some(&found), &names(), self.now).unwrap();
+            let plan = plan(Some(&found), &Circumstances { profile: &profile(), asked, trusted, now: self.now });
+            let made = plan.carried_out(Some(&found), &profile(), self.now).unwrap();
             if killed == Some(Killed::BeforeSecret) {
                 return None;
             }
@@ -267,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_leader_killed_anywhere_in_a_rotation_leaves_what_its_successor_goes_on_with() {
-        let old = authority::found(&names(), now()).unwrap();
+        let old = authority::found(&profile(), now()).unwrap();
         let kills = [Killed::BeforeSecret, Killed::BeforeBundle, Killed::AfterBundle];
         for (killed, at) in kills.into_iter().flat_map(|killed| (0..8).map(move |at| (killed, at))) {
             let mut secret = secret::filled(Secret::default(), &old);
@@ -287,9 +295,9 @@ mod tests {
 
     #[test]
     fn an_authority_that_nears_its_end_or_lost_its_key_has_a_successor() {
-        let mut material = authority::found(&names(), now()).unwrap();
+        let mut material = authority::found(&profile(), now()).unwrap();
         let later = now() + 4 * 365 * DAY;
-        material = authority::renew(&material, &names(), later).unwrap();
+        material = authority::renew(&material, &profile(), later).unwrap();
         assert_eq!(planned(Some(&material), later), Plan::Announce("the authority nears its end"));
         material.ca_key = "torn".into();
         assert_eq!(planned(Some(&material), later), Plan::Announce("the authority's key can't be read"));
@@ -298,11 +306,14 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_made_anew() {
         assert!(matches!(planned(None, now()), Plan::Found(_)));
-        let good = authority::found(&names(), now()).unwrap();
-        let other = authority::found(&names(), now()).unwrap();
-        let elsewhere = ["other.decree.svc".to_owned()];
-        let moved = Circumstances { names: &elsewhere, asked: false, trusted: None, now: now() };
-        assert!(matches!(plan(Some(&good), &moved), Plan::Renew(_)));
+        let good = authority::found(&profile(), now()).unwrap();
+        let other = authority::found(&profile(), now()).unwrap();
+        let other_host = Profile::webhook(["other.decree.svc".to_owned()]);
+        let no_host = Profile { names: vec![Name::Uri("decree-webhook.decree.svc".into())], ..profile() };
+        for elsewhere in [&other_host, &no_host] {
+            let moved = Circumstances { profile: elsewhere, asked: false, trusted: None, now: now() };
+            assert!(matches!(plan(Some(&good), &moved), Plan::Renew(_)));
+        }
 
         let foreign = Material { certificate: other.certificate, key: other.key, ..good.clone() };
         assert_eq!(planned(Some(&foreign), now()), Plan::Renew("the certificate is not of this authority"));

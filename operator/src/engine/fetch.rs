@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use decree_crds::{DecisionEngine, labels};
 use decree_kafka::Connection;
 use decree_wire::position::EngineName;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::documents;
 use super::notes::{Answer, Found, Notes, Read, Turn};
+use crate::cluster;
 use crate::credentials::{self, Credentials};
 use crate::detector::suspect::View;
 use crate::render;
@@ -128,11 +129,7 @@ async fn engine(name: &EngineName, context: &Context) -> Result<Option<DecisionE
 }
 
 async fn cluster(context: &Context) -> Result<String, kube::Error> {
-    let read = async || {
-        let system = Api::<Namespace>::all(context.client.clone()).get("kube-system").await?;
-        Ok(system.uid().unwrap_or_default())
-    };
-    context.cluster.get_or_try_init(read).await.cloned()
+    context.cluster.get_or_try_init(|| cluster::uid(&context.client)).await.cloned()
 }
 
 fn is_of(pod: &Pod, name: &EngineName) -> bool {

@@ -14,7 +14,7 @@ pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>, level: u
         level,
         engine: name.clone(),
         cluster: cluster.to_owned(),
-        kafka: Kafka {
+        kafka: Some(Kafka {
             bootstrap_servers: kafka.servers.clone(),
             topic: kafka.topic.clone(),
             topic_id: topic_id.map(str::to_owned),
@@ -25,7 +25,8 @@ pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>, level: u
                 username: file::USERNAME.into(),
                 password: file::PASSWORD.into(),
             }),
-        },
+        }),
+        group: None,
         classes: classes.iter().map(class).collect(),
         heartbeat_ms: milliseconds(*heartbeat),
     }

@@ -46,7 +46,7 @@ mod tests {
             assert_eq!(level(&secret), Some(1));
             let read = Document::read(&secret.data.unwrap()[FILE].0).unwrap();
             assert_eq!(read, written);
-            assert_eq!(read.kafka.topic_id.as_deref(), id);
+            assert_eq!(read.kafka.unwrap().topic_id.as_deref(), id);
         }
     }
 }

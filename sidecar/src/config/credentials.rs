@@ -1,10 +1,14 @@
-//! What lies beside the document: certificates and passwords for Kafka, and the headers that deliveries get. Pure.
+//! What lies beside the document: certificates and passwords for Kafka and for peers, and the headers that deliveries get.
 
 use std::collections::BTreeMap;
 
 use decree_kafka::{ClientCertificate, Connection, Mechanism, Sasl, Tls};
+use decree_wire::document::group::IdentityFiles;
 use decree_wire::document::{self, Document};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::peers::identity::Material;
+use crate::peers::issued::Issuer;
 
 /// All of it. None of it is ever printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +17,10 @@ pub struct Credentials {
     pub tls: Option<Tls>,
     /// A name and its password.
     pub sasl: Option<Sasl>,
+    /// By which peers know this agent, where it comes as files.
+    pub identity: Option<Material>,
+    /// Who issues what peers know this agent by, where that does not come as files.
+    pub issuer: Option<Issuer>,
     /// By class.
     pub deliver_headers: BTreeMap<String, HeaderMap>,
 }
@@ -33,8 +41,8 @@ pub enum Error {
 impl Credentials {
     /// The way to the document's brokers, under this name.
     #[must_use]
-    pub fn connection(&self, document: &Document, client_id: String) -> Connection {
-        let servers = document.kafka.bootstrap_servers.iter().cloned();
+    pub fn connection(&self, kafka: &document::Kafka, client_id: String) -> Connection {
+        let servers = kafka.bootstrap_servers.iter().cloned();
         Connection::plain(servers, client_id).secured(self.tls.clone(), self.sasl.clone())
     }
 }
@@ -49,8 +57,8 @@ pub fn of<'a>(document: &Document, beside: impl Fn(&str) -> Option<&'a [u8]>) ->
         let text = String::from_utf8(bytes.to_vec());
         text.map_err(|error| Error::Invalid(name.clone(), error.utf8_error().to_string()))
     };
-    let document::Kafka { tls, sasl, .. } = &document.kafka;
-    let tls = match tls {
+    let kafka = document.kafka.as_ref();
+    let tls = match kafka.and_then(|kafka| kafka.tls.as_ref()) {
         None => None,
         Some(document::Tls { ca, client }) => {
             let client = client.as_ref().map(|client| {
@@ -59,7 +67,7 @@ pub fn of<'a>(document: &Document, beside: impl Fn(&str) -> Option<&'a [u8]>) ->
             Some(Tls { ca: ca.as_ref().map(&text).transpose()?, client: client.transpose()? })
         }
     };
-    let sasl = match sasl {
+    let sasl = match kafka.and_then(|kafka| kafka.sasl.as_ref()) {
         None => None,
         Some(document::Sasl { mechanism, username, password }) => Some(Sasl {
             mechanism: match mechanism {
@@ -71,13 +79,27 @@ pub fn of<'a>(document: &Document, beside: impl Fn(&str) -> Option<&'a [u8]>) ->
             password: text(password)?,
         }),
     };
+    let identity = match document.group.as_ref().and_then(|group| group.identity.as_ref()) {
+        None => None,
+        Some(IdentityFiles { authorities, certificate, key }) => Some(Material {
+            authorities: text(authorities)?,
+            certificate: text(certificate)?,
+            key: text(key)?,
+        }),
+    };
+    let issuer = match document.group.as_ref().and_then(|group| group.issuer.as_ref()) {
+        None => None,
+        Some(document::group::Issuer { address, authorities }) => {
+            Some(Issuer { address: address.clone(), authorities: text(authorities)? })
+        }
+    };
     let mut deliver_headers = BTreeMap::new();
     for class in &document.classes {
         if let Some(name) = &class.deliver_headers {
             deliver_headers.insert(class.name.clone(), headers(name, &text(name)?)?);
         }
     }
-    Ok(Credentials { tls, sasl, deliver_headers })
+    Ok(Credentials { tls, sasl, identity, issuer, deliver_headers })
 }
 
 fn headers(file: &str, text: &str) -> Result<HeaderMap, Error> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decree_kafka::Connection;
-use decree_wire::document::Document;
+use decree_wire::document::Kafka;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,42 +17,62 @@ use crate::log::refusals::{Refusals, Way};
 use crate::log::switch::Switch;
 use crate::log::{self, Log};
 
+use super::ordered::Ordered;
+
 /// How often a connection that can't be had is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Opens the log, and the topic of heartbeats over the same producer. Succeeds with brokers away.
 fn connect(
     connection: Connection,
-    document: &Document,
+    kafka: &Kafka,
     refusals: &Refusals,
 ) -> Result<(KafkaLog, Topic), log::Error> {
     let group = connection.client_id.clone();
     let log = KafkaLog::new(Settings {
         connection,
-        topic: document.kafka.topic.clone(),
+        topic: kafka.topic.clone(),
         group,
         refusals: refusals.clone(),
     })?;
-    let topic = Topic::new(log.producer(), document.kafka.heartbeats.clone(), refusals.clone());
+    let topic = Topic::new(log.producer(), kafka.heartbeats.clone(), refusals.clone());
     Ok((log, topic))
 }
 
 /// The way to the brokers that the documents now name.
-fn wanted(agent: &Agent, state: &State) -> Option<(Arc<Document>, Connection)> {
-    let document = state.current.clone()?;
+fn wanted(agent: &Agent, state: &State) -> Option<(Kafka, Connection)> {
+    let document = state.current.as_ref()?;
+    let kafka = document.kafka.clone()?;
     let name = format!("decree.{}.{}.{}", document.engine.namespace, document.engine.name, agent.pod().name);
-    let connection = state.credentials.connection(&document, name);
-    Some((document, connection))
+    let connection = state.credentials.connection(&kafka, name);
+    Some((kafka, connection))
+}
+
+/// Connects, and keeps connected. None where nobody waits for it any more.
+pub(super) async fn open(
+    agent: &Agent,
+    publisher: watch::Sender<Option<Arc<dyn Publish>>>,
+    stop: CancellationToken,
+) -> Option<Ordered> {
+    let (log, topic, connected) = first(agent, &stop).await?;
+    let log = Arc::new(Switch::new(Arc::new(log)));
+    publisher.send_replace(Some(Arc::new(topic)));
+    let (agent, switch) = (agent.clone(), log.clone());
+    let keep = Box::pin(async move {
+        keep(&agent, connected, &switch, &publisher, stop).await;
+        Ok(())
+    });
+    Some(Ordered { log, keep })
 }
 
 /// The first connection that can be had: what a document names may be unusable (a certificate that is none), and that
 /// is mended by another document, not by another process. None where nobody waits for it any more.
-pub(super) async fn first(agent: &Agent, stop: &CancellationToken) -> Option<(KafkaLog, Topic, Connection)> {
+async fn first(agent: &Agent, stop: &CancellationToken) -> Option<(KafkaLog, Topic, Connection)> {
     let mut documents = agent.documents();
     loop {
         let state = documents.borrow_and_update().clone();
-        if let Some((document, connection)) = wanted(agent, &state) {
-            let connected = connect(connection.clone(), &document, agent.refusals());
+        if let Some((kafka, connection)) = wanted(agent, &state) {
+            let connected = connect(connection.clone(), &kafka, agent.refusals());
             agent.refusals().note(Way::Connect, connected.as_ref().err().map(ToString::to_string));
             match connected {
                 Ok((log, topic)) => return Some((log, topic, connection)),
@@ -68,7 +88,7 @@ pub(super) async fn first(agent: &Agent, stop: &CancellationToken) -> Option<(Ka
 }
 
 /// Goes over to other brokers or credentials when the document names them, until `stop`.
-pub(super) async fn keep(
+async fn keep(
     agent: &Agent,
     mut current: Connection,
     switch: &Switch,
@@ -80,11 +100,11 @@ pub(super) async fn keep(
         let state = documents.borrow_and_update().clone();
         let others = wanted(agent, &state).filter(|(_, connection)| *connection != current);
         let waiting = others.is_some();
-        if let Some((document, connection)) = others {
+        if let Some((kafka, connection)) = others {
             let exchanged = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                exchanged = exchange(agent, connection.clone(), &document, switch, publisher) => exchanged,
+                exchanged = exchange(agent, connection.clone(), &kafka, switch, publisher) => exchanged,
             };
             agent.refusals().note(Way::Connect, exchanged.as_ref().err().map(ToString::to_string));
             match exchanged {
@@ -113,18 +133,18 @@ pub(super) async fn keep(
 async fn exchange(
     agent: &Agent,
     connection: Connection,
-    document: &Document,
+    kafka: &Kafka,
     switch: &Switch,
     publisher: &watch::Sender<Option<Arc<dyn Publish>>>,
 ) -> Result<(), log::Error> {
-    let (log, topic) = connect(connection, document, agent.refusals())?;
-    if let Some(expected) = &document.kafka.topic_id {
+    let (log, topic) = connect(connection, kafka, agent.refusals())?;
+    if let Some(expected) = &kafka.topic_id {
         let found = log.incarnation().await?;
         if found.0 != *expected {
             return Err(log::Error::Replaced(format!(
                 "topic {} has the id {found} on {}, not {expected}",
-                document.kafka.topic,
-                document.kafka.bootstrap_servers.join(",")
+                kafka.topic,
+                kafka.bootstrap_servers.join(",")
             )));
         }
     }

@@ -1,4 +1,4 @@
-//! What the brokers refuse this agent at present: each way by itself, until that way is open again.
+//! What this agent is refused, or waits for, at present: each way by itself, until that way is open again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +16,23 @@ pub enum Way {
     Commit,
     /// Saying to the operator how this agent is.
     Heartbeat,
+    /// A certificate for peers that can't be used.
+    Identity,
+    /// A group that is not whole.
+    Group,
 }
 
-/// Shared by all that speak to the brokers.
+impl Way {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Connect | Self::Append | Self::Commit | Self::Heartbeat => "KafkaRefuses",
+            Self::Identity => "IdentityUnusable",
+            Self::Group => "WaitingForGroup",
+        }
+    }
+}
+
+/// Shared by all that are refused.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals(Arc<Mutex<BTreeMap<Way, String>>>);
 
@@ -29,7 +43,7 @@ impl Refusals {
         match why {
             Some(why) => {
                 if refusals.get(&way) != Some(&why) {
-                    tracing::warn!(?way, %why, "the brokers refuse");
+                    tracing::warn!(?way, %why, "refused, or waits");
                 }
                 refusals.insert(way, why);
             }
@@ -46,8 +60,8 @@ impl Refusals {
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = |why: &String| Trouble { reason: "KafkaRefuses".into(), message: why.clone() };
-        refusals.values().map(trouble).collect()
+        let trouble = |(way, why): (&Way, &String)| Trouble { reason: way.reason().into(), message: why.clone() };
+        refusals.iter().map(trouble).collect()
     }
 }
 

@@ -51,6 +51,10 @@ impl Log for Switch {
         self.now().head().await
     }
 
+    async fn barrier(&self) -> Result<Option<Position>, Error> {
+        self.now().barrier().await
+    }
+
     async fn incarnation(&self) -> Result<Incarnation, Error> {
         self.now().incarnation().await
     }

@@ -68,14 +68,15 @@ fn document(mode: Mode, port: u16) -> Document {
         level: 1,
         engine: engine(),
         cluster: "c".into(),
-        kafka: Kafka {
+        group: None,
+        kafka: Some(Kafka {
             bootstrap_servers: vec!["nowhere:1".into()],
             topic: "t".into(),
             topic_id: Some("memory-1".into()),
             heartbeats: "h".into(),
             tls: None,
             sasl: None,
-        },
+        }),
         classes: vec![class],
         heartbeat_ms: 1000,
     }
@@ -161,9 +162,11 @@ impl Running {
             document: self.folder.path().into(),
             state: self.folder.path().join("state"),
             run: self.folder.path().into(),
+            token: self.folder.path().into(),
             api: nowhere,
             health: nowhere,
             replicate: nowhere,
+            peers: nowhere,
         };
         std::fs::create_dir_all(&places.state).unwrap();
         let ports = Ports { log: Arc::new(self.log.clone()), app: self.app.clone(), life: self.life.clone() };

@@ -22,7 +22,20 @@ struct Shared {
 
 impl Application {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(0)
+    }
+
+    fn at(port: u16) -> Self {
+        let mut bound = TcpListener::bind(("127.0.0.1", port));
+        for _ in 0..100 {
+            if bound.is_ok() {
+                break;
+            }
+            // The life before is about to let go of it.
+            std::thread::sleep(Duration::from_millis(50));
+            bound = TcpListener::bind(("127.0.0.1", port));
+        }
+        let listener = bound.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
@@ -51,6 +64,12 @@ impl Application {
     /// From now on it takes and does not answer.
     pub(crate) fn hang(&self) {
         self.shared.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends it; the next life of it has the same port, and has taken nothing.
+    pub(crate) fn restart(&self) -> Self {
+        self.stop();
+        Self::at(self.port)
     }
 
     /// Closes everything, as the end of its process would.

@@ -263,14 +263,15 @@ fn document(brokers: &str, topic: &str, topic_id: String, port: u16) -> Document
         level: 1,
         engine: engine(),
         cluster: "c".into(),
-        kafka: Kafka {
+        group: None,
+        kafka: Some(Kafka {
             bootstrap_servers: brokers.split(',').map(str::to_owned).collect(),
             topic: topic.into(),
             topic_id: Some(topic_id),
             heartbeats: format!("{topic}.heartbeats"),
             tls: None,
             sasl: None,
-        },
+        }),
         classes: vec![Class {
             name: "a".into(),
             port,
