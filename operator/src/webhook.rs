@@ -88,7 +88,6 @@ pub enum Error {
 }
 
 /// What the API server asks; `engines` is filled by somebody else.
-#[must_use]
 pub fn reviews(sidecar: Sidecar, client: Client, engines: Store<DecisionEngine>, metrics: Metrics) -> Router {
     Reviewer::new(Arc::new(Cached::new(engines, client)), sidecar, metrics).routes()
 }

@@ -26,7 +26,7 @@ pub enum Error {
     Authority(#[from] authority::Error),
     /// The library refused.
     #[error("sign a certificate for {0}")]
-    Sign(Peer, #[source] rcgen::Error),
+    Sign(Box<Peer>, #[source] rcgen::Error),
 }
 
 /// A certificate for `peer`, whatever the request says: of it only the public key counts, for which it proves that its
@@ -37,7 +37,7 @@ pub enum Error {
 pub fn issue(authority: &Material, peer: &Peer, request: &str, now: SystemTime) -> Result<Issued, Error> {
     let request = CertificateSigningRequestParams::from_pem(request).map_err(Error::Request)?;
     let issuer = authority::issuer(&authority.ca, &authority.ca_key)?;
-    let sign = |source| Error::Sign(peer.clone(), source);
+    let sign = |source| Error::Sign(Box::new(peer.clone()), source);
     let mut params = CertificateParams::default();
     let name = peer.to_string().try_into().map_err(sign)?;
     params.subject_alt_names = vec![SanType::URI(name)];

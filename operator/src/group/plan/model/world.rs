@@ -188,7 +188,9 @@ impl World {
         let plan = plan(facts);
         let fresh = *changes == self.changes && *version == self.version;
         for name in &plan.opens {
-            self.pods.get_mut(name).map(|agent| agent.open = true);
+            if let Some(agent) = self.pods.get_mut(name) {
+                agent.open = true;
+            }
         }
         match &plan.step {
             None => return plan,

@@ -226,12 +226,12 @@ mod tests {
     use openraft::Membership;
 
     use super::*;
-    use crate::log::raft::types::Member;
+    use crate::log::raft::types::{Member, Members};
 
     #[test]
     fn every_kind_of_entry_comes_back_and_garbage_does_not() {
         let member = Member { agent: "a".into(), address: "h:1".into(), zone: "z".into() };
-        let membership = Membership::new_with_defaults(vec![[1].into()], [(1, member)]);
+        let membership = Membership::new(vec![[1].into()], Members::from([(1, member)])).unwrap();
         let proposal = Proposal { log_time: -5, record: Bytes::from_static(b"record") };
         let payloads =
             [EntryPayload::Blank, EntryPayload::Normal(proposal), EntryPayload::Membership(membership)];

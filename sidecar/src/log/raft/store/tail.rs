@@ -128,10 +128,9 @@ fn size(entry: &Entry) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use openraft::impls::leader_id_std::CommittedLeaderId;
 
     use super::*;
-    use crate::log::raft::types::{LogId, Proposal};
+    use crate::log::raft::types::{CommittedLeaderId, LogId, Proposal};
 
     fn entry(index: u64, size: usize) -> Entry {
         let proposal = Proposal { log_time: 0, record: Bytes::from(vec![0; size]) };
