@@ -145,7 +145,7 @@ fn a_member_that_lost_its_disk_comes_back_as_another_and_begins_no_second_histor
     let lost = members.all[0].status()["group"]["member"].clone();
     members.all[0].kill();
     members.all[0].lose_disk();
-    members.all[0].application = members.all[0].application.restart();
+    members.all[0].another_life();
     members.all[0].start();
     until("its pod is another member, and the old one is gone", || {
         let Some(leader) = members.leader() else { return false };

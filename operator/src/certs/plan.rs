@@ -252,7 +252,8 @@ mod tests {
         fn look(&mut self, trusted: Option<Duration>, killed: Option<Killed>) -> Option<Duration> {
             let found = secret::read(&self.secret).unwrap();
             let asked = secret::asks(&self.secret);
-            let plan = plan(Some(&found), &Circumstances { profile: &profile(), asked, trusted, now: self.now });
+            let plan =
+                plan(Some(&found), &Circumstances { profile: &profile(), asked, trusted, now: self.now });
             let made = plan.carried_out(Some(&found), &profile(), self.now).unwrap();
             if killed == Some(Killed::BeforeSecret) {
                 return None;

@@ -99,8 +99,10 @@ impl RaftLog {
     pub async fn open(settings: Settings, ask: Arc<dyn Ask>) -> Result<Self, Error> {
         let Settings { folder, genesis, member, election_timeout, heartbeat_interval } = settings;
         let unusable = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());
-        std::fs::create_dir_all(&folder).map_err(|error| unusable(&format!("open {}: {error}", folder.display())))?;
-        let config = settings::openraft(election_timeout, heartbeat_interval).map_err(|why| unusable(&why))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| unusable(&format!("open {}: {error}", folder.display())))?;
+        let config =
+            settings::openraft(election_timeout, heartbeat_interval).map_err(|why| unusable(&why))?;
         let Genesis { incarnation, base } = genesis;
         let new = Meta { id: new_id(), incarnation: incarnation.0.clone(), base: base.0 };
         let at = folder.clone();
@@ -109,7 +111,9 @@ impl RaftLog {
         let meta = store.meta();
         if meta.incarnation != incarnation.0 || meta.base != base.0 {
             let found = &meta.incarnation;
-            return Err(Error::Replaced(format!("this disk is of incarnation {found}, the group of {incarnation}")));
+            return Err(Error::Replaced(format!(
+                "this disk is of incarnation {found}, the group of {incarnation}"
+            )));
         }
         let room = Room::open(&folder).map_err(|error| unusable(&error))?;
         let upto = Upto::default();
@@ -257,7 +261,8 @@ impl RaftLog {
         let Some(upto) = index.checked_sub(1).filter(|upto| *upto >= self.local.store.first()) else {
             return Ok(());
         };
-        let read = self.local.store.read(upto..index, 0).await.map_err(|error| Error::Invalid(error.to_string()))?;
+        let read =
+            self.local.store.read(upto..index, 0).await.map_err(|error| Error::Invalid(error.to_string()))?;
         let id = read.first().map(|entry| entry.log_id);
         let raft = &self.local.raft;
         if self.local.store.snapshot().is_none_or(|snapshot| snapshot.last_log_id < id) {
@@ -329,7 +334,9 @@ impl Log for RaftLog {
     async fn trim(&self, before: Position) -> Result<(), Error> {
         let Some(index) = self.local.index(before) else { return Ok(()) };
         if index > *self.local.store.readable().borrow() {
-            return Err(Error::Invalid(format!("position {before} lies behind what this member has applied")));
+            return Err(Error::Invalid(format!(
+                "position {before} lies behind what this member has applied"
+            )));
         }
         timeout(TRIM, self.cut(index))
             .await

@@ -60,7 +60,8 @@ impl Refusals {
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = |(way, why): (&Way, &String)| Trouble { reason: way.reason().into(), message: why.clone() };
+        let trouble =
+            |(way, why): (&Way, &String)| Trouble { reason: way.reason().into(), message: why.clone() };
         refusals.iter().map(trouble).collect()
     }
 }

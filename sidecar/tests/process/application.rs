@@ -25,7 +25,7 @@ impl Application {
         Self::at(0)
     }
 
-    fn at(port: u16) -> Self {
+    pub(crate) fn at(port: u16) -> Self {
         let mut bound = TcpListener::bind(("127.0.0.1", port));
         for _ in 0..100 {
             if bound.is_ok() {
@@ -64,12 +64,6 @@ impl Application {
     /// From now on it takes and does not answer.
     pub(crate) fn hang(&self) {
         self.shared.hangs.store(true, Ordering::SeqCst);
-    }
-
-    /// Ends it; the next life of it has the same port, and has taken nothing.
-    pub(crate) fn restart(&self) -> Self {
-        self.stop();
-        Self::at(self.port)
     }
 
     /// Closes everything, as the end of its process would.
