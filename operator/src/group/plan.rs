@@ -15,27 +15,10 @@ use decree_wire::group::Genesis;
 use decree_wire::member::Member;
 
 use super::facts::Facts;
-use super::step::{Order, Step};
+use super::step::{Order, Plan};
 use super::view::View;
 use crate::care::pods;
-use crate::engine::problem::{Alert, Problem};
-
-/// What is to be done, and what is to be said.
-#[derive(Debug, Default, PartialEq)]
-pub struct Plan {
-    /// The one next step; none: nothing, or it is waited for something.
-    pub step: Option<Step>,
-    /// What is waited for.
-    pub waiting: Option<&'static str>,
-    /// Why no entry can be ordered, in a word and in words; none where entries can.
-    pub no_quorum: Option<(&'static str, String)>,
-    /// Why the group is not ready.
-    pub problems: Vec<Problem>,
-    /// What a person should know all the same.
-    pub alerts: Vec<Alert>,
-    /// Pods whose readiness gate opens.
-    pub opens: Vec<String>,
-}
+use crate::engine::problem::Alert;
 
 /// Decides.
 #[must_use]

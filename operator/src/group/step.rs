@@ -1,7 +1,26 @@
-//! The steps by which a group comes to be and changes: one at a time, everything is looked at anew after each.
+//! The steps by which a group comes to be and changes, one at a time; and what a plan says beside its step.
 
 use decree_wire::group::{Genesis, MemberId};
 use decree_wire::member::{LogId, Place};
+
+use crate::engine::problem::{Alert, Problem};
+
+/// What is to be done, and what is to be said.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The one next step; none: nothing, or it is waited for something.
+    pub step: Option<Step>,
+    /// What is waited for.
+    pub waiting: Option<&'static str>,
+    /// Why no entry can be ordered, in a word and in words; none where entries can.
+    pub no_quorum: Option<(&'static str, String)>,
+    /// Why the group is not ready.
+    pub problems: Vec<Problem>,
+    /// What a person should know all the same.
+    pub alerts: Vec<Alert>,
+    /// Pods whose readiness gate opens.
+    pub opens: Vec<String>,
+}
 
 /// One step. Any of them may be lost, come late or be repeated, and another operator may take the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,10 @@ use decree_wire::group::{Durability, Genesis};
 use decree_wire::member::{Member, Role};
 use decree_wire::position::Position;
 
-use super::Plan;
 use super::quorum;
 use crate::engine::problem::Problem;
 use crate::group::facts::{Facts, Pod};
-use crate::group::step::Step;
+use crate::group::step::{Plan, Step};
 
 /// Of a group whose status knows no genesis: a new one, or that of a group whose resource was deleted and made again.
 pub(super) fn found(facts: &Facts) -> Plan {

@@ -7,25 +7,7 @@ use std::collections::BTreeSet;
 
 use decree_wire::group::MemberId;
 use proptest::prelude::*;
-use world::{Seen, World};
-
-/// What happens to the world. Numbers choose among what there is.
-#[derive(Clone, Copy, Debug)]
-enum Happens {
-    Create { zone: u8, name: u8 },
-    Delete(u8),
-    Gone(u8),
-    Deaf(u8),
-    Cut(u8),
-    Heal(u8),
-    Propose(u16),
-    Advance(u8),
-    Elect(u8),
-    Agree,
-    Voters(u8),
-    Look(bool),
-    Act { operator: bool, joint: bool },
-}
+use world::{Happens, Seen, World};
 
 fn happens() -> impl Strategy<Value = Happens> {
     let which = any::<u8>;

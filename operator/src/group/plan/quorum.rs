@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use decree_wire::group::{Genesis, MemberId};
 use decree_wire::member::Membership;
 
-use super::Plan;
 use crate::care::pods;
 use crate::engine::problem::{Alert, Problem};
 use crate::group::facts::Facts;
+use crate::group::step::Plan;
 use crate::group::view::{Health, View, quorum};
 
 /// Nothing can be ordered, for now.

@@ -7,9 +7,9 @@ use decree_wire::group::{Durability, Genesis, MemberId};
 use decree_wire::member::{Leads, LogId, Member, Membership, Other, Place, Role};
 use decree_wire::position::{Incarnation, Position};
 
-use super::{Plan, plan};
+use super::plan;
 use crate::group::facts::{Facts, Pod};
-use crate::group::step::{Order, Step};
+use crate::group::step::{Order, Plan, Step};
 
 const SEEN: LogId = LogId { term: 2, index: 40 };
 

@@ -7,11 +7,28 @@ use decree_wire::group::{Genesis, MemberId};
 use decree_wire::member::{Leads, Member, Membership, Other, Place, Role};
 use decree_wire::position::Incarnation;
 
-use super::Happens;
 use crate::group::facts::{Facts, Pod, Remembered};
-use crate::group::plan::{Plan, plan};
-use crate::group::step::Step;
+use crate::group::plan::plan;
+use crate::group::step::{Plan, Step};
 use crate::group::view::quorum;
+
+/// What happens to the world. Numbers choose among what there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Happens {
+    Create { zone: u8, name: u8 },
+    Delete(u8),
+    Gone(u8),
+    Deaf(u8),
+    Cut(u8),
+    Heal(u8),
+    Propose(u16),
+    Advance(u8),
+    Elect(u8),
+    Agree,
+    Voters(u8),
+    Look(bool),
+    Act { operator: bool, joint: bool },
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
