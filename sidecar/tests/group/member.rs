@@ -1,6 +1,6 @@
 //! Sidecars whose group is written down, as processes on loopback, each beside its application.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use decree_wire::settings::{ClassSettings, Dedup, Settings};
 
 use super::application::Application;
 use super::authority::{Authority, When, peer};
-use super::client::{Answer, request, until};
+use super::client::{Answer, free_port, request, until};
 
 /// A group of so many members.
 pub(crate) struct Members {
@@ -211,10 +211,6 @@ impl Member {
         let line = status.lines().find(|own| own.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn document(members: Vec<FixedMember>, port: u16) -> Document {

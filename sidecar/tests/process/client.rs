@@ -1,7 +1,9 @@
 //! HTTP by hand, one request a connection: nothing here hides what the sidecar sends.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -69,4 +71,12 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A port that nobody listens on, and that was given to nobody else here: processes are started on it later. Not one of
+/// those that the kernel gives to connections: a process that is started again has to find it free.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(std::process::id() as u16));
+    let mut some = std::iter::repeat_with(|| 20_000 + NEXT.fetch_add(1, Ordering::SeqCst) % 10_000);
+    some.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

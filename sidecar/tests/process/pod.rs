@@ -1,7 +1,7 @@
 //! A pod without Kubernetes: topics of its own, a document, a state folder, and the built binary.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use decree_wire::settings::{ClassSettings, Settings};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::client::{Answer, request, until};
+use super::client::{Answer, free_port, request, until};
 
 pub(crate) struct Pod {
     folder: tempfile::TempDir,
@@ -210,12 +210,6 @@ impl Pod {
         let line = status.lines().find(|own| own.starts_with(line)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
-}
-
-/// Not one of those that the kernel gives to connections: a process that is started again has to find it free.
-fn free_port() -> u16 {
-    let mut some = std::iter::repeat_with(|| 20_000 + (uuid::Uuid::new_v4().as_u128() % 10_000) as u16);
-    some.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn engine() -> EngineName {
