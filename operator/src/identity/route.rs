@@ -1,9 +1,9 @@
 //! `POST /identity`: a token and a signing request in, a certificate out.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use axum::body::to_bytes;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -21,10 +21,17 @@ use crate::metrics::{Ended, Metrics};
 
 /// A request with a key of any kind is smaller.
 const MAX_BODY: usize = 16 << 10;
-/// For one answer.
+/// For one answer, and for the request's body: who asks has it at hand.
 const LIMIT: Duration = Duration::from_secs(8);
-/// At once; more wait within [`LIMIT`].
-const MAX_CONCURRENT: usize = 16;
+const BODY_LIMIT: Duration = Duration::from_secs(1);
+/// So many are read at once, and so many asked about. Nobody waits in line: anybody may ask, and a line of strangers
+/// would fill the operator's memory and keep sidecars from their certificates. They ask again.
+const MAX_READ: usize = 64;
+const MAX_ASKED: usize = 16;
+/// A token is smaller.
+const MAX_TOKEN: usize = 8 << 10;
+/// Refusals are told so often; all are counted.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What the handler needs.
 #[derive(Clone, Debug)]
@@ -32,7 +39,9 @@ pub struct Issuer {
     witness: Arc<dyn Witness>,
     authority: Authority,
     metrics: Metrics,
+    readings: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    told: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why there is no certificate.
@@ -52,6 +61,8 @@ enum Error {
     Issue(#[from] issue::Error),
     #[error("answer within {LIMIT:?}")]
     TooSlow,
+    #[error("too many ask at once; ask again in a moment")]
+    Busy,
 }
 
 impl Error {
@@ -68,7 +79,7 @@ impl Error {
             Self::Issue(issue::Error::Authority(_) | issue::Error::Sign(..)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::Refused(Refusal::Unknown(_)) | Self::NoAuthority | Self::TooSlow => {
+            Self::Refused(Refusal::Unknown(_)) | Self::NoAuthority | Self::TooSlow | Self::Busy => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -83,6 +94,7 @@ impl Error {
             Self::NoAuthority => "NoAuthority",
             Self::Issue(issue::Error::Authority(_) | issue::Error::Sign(..)) => "IssueFailed",
             Self::TooSlow => "TooSlow",
+            Self::Busy => "Busy",
         }
     }
 }
@@ -91,7 +103,9 @@ impl Issuer {
     /// Issues with the authority as it is at each request, to whom `witness` knows.
     #[must_use]
     pub fn new(witness: Arc<dyn Witness>, authority: Authority, metrics: Metrics) -> Self {
-        Self { witness, authority, metrics, turns: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
+        let turns = |many| Arc::new(Semaphore::new(many));
+        let (readings, turns) = (turns(MAX_READ), turns(MAX_ASKED));
+        Self { witness, authority, metrics, readings, turns, told: Arc::default() }
     }
 
     /// [`PATH`].
@@ -99,26 +113,42 @@ impl Issuer {
         Router::new().route(PATH, post(answer)).with_state(self)
     }
 
-    async fn issued(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Peer, Issued), Error> {
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Error::NoToken)?;
-        let request: issuance::Request = serde_json::from_slice(body)?;
+    async fn issued(&self, request: Request) -> Result<(Peer, Issued), Error> {
+        let (head, body) = request.into_parts();
+        let token = token(&head.headers).ok_or(Error::NoToken)?;
+        let request: issuance::Request = serde_json::from_slice(&self.read(body).await?)?;
+        let _turn = self.turns.try_acquire().map_err(|_| Error::Busy)?;
         let authority = self.authority.borrow().clone().ok_or(Error::NoAuthority)?;
         let peer = self.witness.agent(token).await?;
         let issued = issue(&authority, &peer, &request.signing_request, SystemTime::now())?;
         Ok((peer, issued))
     }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Error> {
+        let _reading = self.readings.try_acquire().map_err(|_| Error::Busy)?;
+        let read = timeout(BODY_LIMIT, to_bytes(body, MAX_BODY)).await.map_err(|_| Error::TooSlow)?;
+        read.map_err(|_| Error::TooLarge)
+    }
+
+    /// Whether a refusal may be told now: anybody may ask, as often as they like.
+    fn tells(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let tells = told.is_none_or(|told| now.duration_since(told) >= QUIET);
+        if tells {
+            *told = Some(now);
+        }
+        tells
+    }
+}
+
+/// What looks like a pod's token: three parts of base64.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    (token.len() <= MAX_TOKEN && token.split('.').count() == 3).then_some(token)
 }
 
 async fn answer(State(issuer): State<Issuer>, request: Request) -> Response {
-    let answered = timeout(LIMIT, async {
-        // Before the body is read: so many of them are in memory at once, and no more.
-        let _turn = issuer.turns.acquire().await.expect("the semaphore is never closed");
-        let (head, body) = request.into_parts();
-        let body = to_bytes(body, MAX_BODY).await.map_err(|_| Error::TooLarge)?;
-        issuer.issued(&head.headers, &body).await
-    });
-    let answered = answered.await.unwrap_or(Err(Error::TooSlow));
+    let answered = timeout(LIMIT, issuer.issued(request)).await.unwrap_or(Err(Error::TooSlow));
     let result = answered.as_ref().map_or_else(Error::reason, |_| "issued");
     issuer.metrics.identities.get_or_create(&Ended { result }).inc();
     match answered {
@@ -127,7 +157,9 @@ async fn answer(State(issuer): State<Issuer>, request: Request) -> Response {
             Json(issued).into_response()
         }
         Err(error) => {
-            tracing::warn!(%error, reason = error.reason(), "issued no certificate");
+            if issuer.tells(Instant::now()) {
+                tracing::warn!(%error, reason = error.reason(), "issued no certificate");
+            }
             (error.status(), format!("{error}\n")).into_response()
         }
     }
@@ -136,7 +168,6 @@ async fn answer(State(issuer): State<Issuer>, request: Request) -> Response {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use axum::body::Body;
     use rcgen::{CertificateParams, KeyPair};
     use tokio::sync::watch;
 
@@ -152,8 +183,8 @@ mod tests {
     impl Witness for One {
         async fn agent(&self, token: &str) -> Result<Peer, Refusal> {
             match token {
-                "good" => Ok("decree://c-1/shop/policy/opa-0/u-1".parse().unwrap()),
-                "ending" => Err(Refusal::Ending("shop/opa-0".into())),
+                "a.good.token" => Ok("decree://c-1/shop/policy/opa-0/u-1".parse().unwrap()),
+                "an.ending.token" => Err(Refusal::Ending("shop/opa-0".into())),
                 _ => Err(Refusal::Unauthenticated("nobody knows it".into())),
             }
         }
@@ -186,17 +217,18 @@ mod tests {
     #[tokio::test]
     async fn a_pod_that_shows_its_token_gets_a_certificate_and_nobody_else() {
         let issuer = issuer(true);
-        let (status, body) = asked(&issuer, Some("good"), request()).await;
+        let (status, body) = asked(&issuer, Some("a.good.token"), request()).await;
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         let issued: Issued = serde_json::from_slice(&body).unwrap();
         assert!(issued.certificate.starts_with("-----BEGIN CERTIFICATE"));
         for (token, body, status) in [
             (None, request(), 401),
             (Some("bad"), request(), 401),
-            (Some("ending"), request(), 403),
-            (Some("good"), "{}".to_owned(), 400),
-            (Some("good"), r#"{"signingRequest":"-----BEGIN"}"#.to_owned(), 400),
-            (Some("good"), "x".repeat(20 << 10), 413),
+            (Some("a.bad.token"), request(), 401),
+            (Some("an.ending.token"), request(), 403),
+            (Some("a.good.token"), "{}".to_owned(), 400),
+            (Some("a.good.token"), r#"{"signingRequest":"-----BEGIN"}"#.to_owned(), 400),
+            (Some("a.good.token"), "x".repeat(20 << 10), 413),
         ] {
             let (found, text) = asked(&issuer, token, body).await;
             assert_eq!(found, status, "{}", String::from_utf8_lossy(&text));
@@ -207,8 +239,25 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_no_body_keeps_nobody_waiting() {
+        let issuer = issuer(true);
+        let silent = || {
+            let body = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+            let request = Request::post(PATH).header(header::AUTHORIZATION, "Bearer a.good.token");
+            answer(State(issuer.clone()), request.body(body).unwrap())
+        };
+        let silent: Vec<_> = (0..MAX_READ).map(|_| tokio::spawn(silent())).collect();
+        tokio::task::yield_now().await;
+        assert_eq!(asked(&issuer, Some("a.good.token"), request()).await.0, 503, "and at once");
+        for silent in silent {
+            assert_eq!(silent.await.unwrap().status().as_u16(), 503);
+        }
+        assert_eq!(asked(&issuer, Some("a.good.token"), request()).await.0, 200);
+    }
+
     #[tokio::test]
     async fn before_there_is_an_authority_a_sidecar_asks_again() {
-        assert_eq!(asked(&issuer(false), Some("good"), request()).await.0, 503);
+        assert_eq!(asked(&issuer(false), Some("a.good.token"), request()).await.0, 503);
     }
 }
