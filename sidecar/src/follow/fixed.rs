@@ -20,6 +20,8 @@ pub(super) struct Known {
 pub(super) struct Member {
     pub(super) agent: String,
     pub(super) votes: bool,
+    /// It has the log, or nearly: it can vote without holding up the others.
+    pub(super) fit: bool,
 }
 
 /// What this member knows.
@@ -64,7 +66,10 @@ pub(super) fn step(own: &str, fixed: &[FixedMember], facts: &Facts) -> Step {
         };
         match facts.members.get(&known.id) {
             None => return Step::Add(known.id, member.clone()),
-            Some(Member { votes: false, .. }) => return Step::Promote(known.id),
+            Some(Member { votes: false, fit: true, .. }) => return Step::Promote(known.id),
+            Some(Member { votes: false, fit: false, .. }) => {
+                return Step::Wait(format!("{} is still getting the log", member.pod));
+            }
             Some(Member { votes: true, .. }) => {}
         }
         // A disk that was lost took its member's id along: the pod is a new member, and the old one never comes again.
@@ -130,7 +135,9 @@ mod tests {
                 leads: true,
                 members: members
                     .iter()
-                    .map(|(id, agent)| (*id, Member { agent: (*agent).into(), votes: voters.contains(id) }))
+                    .map(|(id, agent)| {
+                        (*id, Member { agent: (*agent).into(), votes: voters.contains(id), fit: true })
+                    })
                     .collect(),
                 known: known(&[
                     ("a", 1, true),
@@ -159,6 +166,12 @@ mod tests {
             }
         }
         assert_eq!(done, ["add 2", "promote 2", "add 3", "promote 3", "add 9", "promote 9", "remove 3"]);
+        let behind = Member { agent: "b".into(), votes: false, fit: false };
+        let known = known(&[("a", 1, true), ("b", 2, true), ("c", 3, true)]);
+        let own = Member { agent: "a".into(), votes: true, fit: true };
+        let members = BTreeMap::from([(1, own), (2, behind)]);
+        let behind = Facts { begun: true, leads: true, members, known };
+        assert!(matches!(step("a", &fixed(), &behind), Step::Wait(why) if why.contains("b is still")));
         let idle = Facts { begun: true, ..Facts::default() };
         assert_eq!(step("a", &fixed(), &idle), Step::Rest, "another one leads");
     }

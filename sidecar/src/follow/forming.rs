@@ -81,12 +81,15 @@ impl Forming {
         });
         let mut known: BTreeMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
         known.insert(self.own.clone(), own);
-        let members = view.members.into_iter();
+        let (members, committed) = (view.members.into_iter(), view.committed);
         Facts {
             begun: own.begun,
             leads: view.leader == Some(view.id),
             members: members
-                .map(|seen| (seen.id, Member { agent: seen.member.agent, votes: seen.voter }))
+                .map(|seen| {
+                    let fit = seen.matched.is_some_and(|matched| matched + NEAR >= committed);
+                    (seen.id, Member { agent: seen.member.agent, votes: seen.voter, fit })
+                })
                 .collect(),
             known,
         }
@@ -116,6 +119,9 @@ impl Forming {
         }
     }
 }
+
+/// Who has all but so many entries gets them in a moment.
+const NEAR: u64 = 1_000;
 
 /// Appends the settings unless the log has some: they are at its start, or nowhere.
 async fn settle(log: &RaftLog, settings: &Settings) -> Result<(), log::Error> {

@@ -31,7 +31,7 @@ pub(super) async fn ask(peers: &Peers, target: &Target) -> Option<Known> {
 
 /// This member's own.
 pub(super) fn own(log: &RaftLog) -> Known {
-    Known { id: log.id(), begun: log.view().at.is_some() }
+    Known { id: log.id(), begun: log.begun() }
 }
 
 /// The door for those who ask.

@@ -154,6 +154,12 @@ impl RaftLog {
         self.local.id()
     }
 
+    /// Whether this member's disk holds something of a group: entries, or a vote.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.local.store.begun()
+    }
+
     /// Answers another member.
     ///
     /// # Errors

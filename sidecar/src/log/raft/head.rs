@@ -107,8 +107,14 @@ impl Heads {
 
 /// What this member can say as the leader; none if a quorum does not confirm that it is.
 pub async fn here(local: &Local) -> Option<u64> {
-    // Never by lease: a clock that stands still would make it a lie.
-    let asked = local.raft.get_read_linearizer(ReadPolicy::ReadIndex);
-    let read = timeout(TURN, asked).await.ok()?.ok()?;
-    Some(read.read_log_id().index() + 1)
+    let certain = async {
+        // Never by lease: a clock that stands still would make it a lie.
+        let read = local.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
+        let next = read.read_log_id().index() + 1;
+        // A leader that was just elected counts its own first entry, and what another has left it: they may yet be lost,
+        // and what was told must not go back.
+        local.store.readable().wait_for(|readable| *readable >= next).await.ok()?;
+        Some(next)
+    };
+    timeout(TURN, certain).await.ok()?
 }

@@ -55,7 +55,7 @@ pub struct Seen {
     pub id: MemberId,
     /// Where it is.
     pub member: Member,
-    /// Whether it votes.
+    /// Whether it votes, in every majority that is needed.
     pub voter: bool,
     /// The index behind the last entry that it certainly has.
     pub matched: Option<u64>,
@@ -68,7 +68,9 @@ pub struct Seen {
 pub fn view(local: &Local) -> View {
     let metrics = local.metrics();
     let membership = &metrics.membership_config;
-    let voters: Vec<_> = membership.voter_ids().collect();
+    // In a change that was cut in half, who is to vote does not yet in every majority: the change is to be made again.
+    let configs = membership.membership().get_joint_config();
+    let votes = |id: &MemberId| !configs.is_empty() && configs.iter().all(|voters| voters.contains(id));
     let next = |id: &Option<LogId>| id.map_or(0, |id| id.index() + 1);
     let members = membership.nodes().map(|(id, member)| {
         let matched = metrics.replication.as_ref().and_then(|all| all.get(id)).map(next);
@@ -76,7 +78,7 @@ pub fn view(local: &Local) -> View {
         Seen {
             id: *id,
             member: member.clone(),
-            voter: voters.contains(id),
+            voter: votes(id),
             matched,
             seen: heard.map(|heard| heard.elapsed()),
         }

@@ -31,6 +31,9 @@ pub fn openraft(election_timeout: Duration, heartbeat_interval: Duration) -> Res
         replication_lag_threshold: u64::MAX,
         // A member that was away, and asks again and again, must not depose a leader that is well.
         enable_pre_vote: Some(true),
+        // What a leader has submitted its followers may hold, and its clients have been told, before its own disk has it.
+        // Killed then, and leading again in its old term, it would give the same index of that term to another entry.
+        enable_leader_restore: Some(false),
         api_channel_size: Some(4_096),
         notification_channel_size: Some(4_096),
         state_machine_channel_size: Some(1_024),
@@ -51,6 +54,12 @@ mod tests {
             let longest = Duration::from_millis(config.election_timeout_max * 2);
             assert!(longest * 5 <= timeout * 8, "{config:?}");
         }
+    }
+
+    #[test]
+    fn who_led_before_a_restart_is_elected_anew_or_follows() {
+        let config = openraft(Duration::from_secs(1), Duration::from_millis(100)).unwrap();
+        assert_eq!(config.enable_leader_restore, Some(false));
     }
 
     #[test]

@@ -153,6 +153,13 @@ impl Store {
         self.shared.state().next()
     }
 
+    /// Whether anything of a group is held: entries, or a vote.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        let state = self.shared.state();
+        state.next() > 0 || state.vote.is_some()
+    }
+
     /// Entries of a range, as far as they are held, up to about so many bytes, but one at least.
     ///
     /// # Errors
