@@ -145,7 +145,7 @@ impl Connection {
 /// How long a delivery may take and how much may wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerSettings {
-    /// Every delivery ends within this, one way or the other.
+    /// Every attempt ends within this, one way or the other, and no other begins after it.
     pub delivery_limit: Duration,
     /// More records than these outstanding: `QueueFull`.
     pub queue_records: u32,

@@ -65,7 +65,8 @@ impl Producer {
     /// Appends a record and waits until it is durable. Nothing is retried once this has answered.
     ///
     /// Where an attempt's end is not known it is repeated: the record may then stand in the topic more than once, and
-    /// what is returned is said of one of them. Who reads must know a record again by what is in it.
+    /// what is returned is said of one of them. Who reads must know a record again by what is in it. Ends within twice
+    /// the delivery limit and a little: the last attempt has as long as the first.
     pub async fn send(&self, topic: &str, record: &NewRecord) -> Result<Sent> {
         let begun = Instant::now();
         let mut kept = false;
@@ -81,8 +82,10 @@ impl Producer {
                 Ok(sent) => return Ok(sent),
                 Err(failure) => failure,
             };
-            kept |= failure.persisted;
-            if !passing(failure.code) || begun.elapsed() + PAUSE >= self.inner.delivery_limit {
+            kept |= failure.persisted || may_be_kept(failure.code);
+            // A batch that was not answered ends with its oldest record's time; younger ones have some left.
+            let passing = passing(failure.code) || failure.persisted && failure.code == Code::MessageTimedOut;
+            if !passing || begun.elapsed() + PAUSE >= self.inner.delivery_limit {
                 failure.persisted = kept;
                 return Err(undelivered(&delivery.attempt, delivery.bytes, &failure));
             }
@@ -260,16 +263,21 @@ fn passing(code: Code) -> bool {
     )
 }
 
+/// Refusals that a leader may give behind the append, too; librdkafka takes them for refusals before it.
+fn may_be_kept(code: Code) -> bool {
+    matches!(code, Code::KafkaStorageError | Code::Unknown)
+}
+
 fn undelivered(attempt: &Attempt, bytes: usize, failure: &Undelivered) -> Error {
     let topic = attempt.topic.clone();
     let why = failure.trouble.as_ref().map(|trouble| format!(": {}", trouble.detail)).unwrap_or_default();
     let detail = format!("{} on {}{why}", failure.code, attempt.brokers);
     match failure.code {
+        _ if failure.persisted => Error::DeliveryUnknown { topic, detail },
         Code::QueueFull => Error::QueueFull { topic },
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
             Error::TooLarge { topic, bytes }
         }
-        _ if failure.persisted => Error::DeliveryUnknown { topic, detail },
         Code::MessageTimedOut
             if failure.trouble.as_ref().is_some_and(|trouble| trouble.kind != Kind::Away) =>
         {

@@ -79,14 +79,15 @@ async fn resume(log: &dyn Log, last: &Last) -> Result<(Box<dyn Reader>, Vec<Stor
         let mut entries = batch.entries.into_iter();
         if let Some(first) = entries.next() {
             if first.entry.position != last.position || !same(first.mark, last.mark) {
+                // This agent's alone: another may not have come as far, and goes on.
                 let why = format!("another entry stands where position {} was applied", last.position);
-                return Err(Halt::ForAll(trouble::replaced(&why)));
+                return Err(Halt::For(trouble::replaced(&why)));
             }
             return Ok((reader, entries.collect()));
         }
         if Instant::now() >= deadline {
             return Err(match batch.end {
-                Some(end) if batch.next >= end => Halt::ForAll(trouble::replaced(&format!(
+                Some(end) if batch.next >= end => Halt::For(trouble::replaced(&format!(
                     "it ends at {end}, and position {} was applied",
                     last.position
                 ))),
@@ -126,7 +127,7 @@ async fn read(log: &dyn Log, from: Position) -> Result<(Box<dyn Reader>, Vec<Sto
 fn lost(error: &Error) -> Halt {
     match error {
         Error::Trimmed { asked, earliest } => Halt::For(trouble::trimmed(*asked, *earliest)),
-        Error::LostEnd { .. } => Halt::ForAll(trouble::replaced(&error.to_string())),
+        Error::LostEnd { .. } => Halt::For(trouble::replaced(&error.to_string())),
         Error::Unreachable(_)
         | Error::Unknown(_)
         | Error::Full

@@ -95,7 +95,7 @@ impl Follower {
             return Ok(());
         }
         let why = format!("another entry stands where position {} was applied before", last.position);
-        Err(Halt::ForAll(trouble::replaced(&why)))
+        Err(Halt::For(trouble::replaced(&why)))
     }
 
     /// Compares the digest with that of before, where it was remembered.
