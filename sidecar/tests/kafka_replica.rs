@@ -164,7 +164,16 @@ async fn a_command_goes_its_whole_way() {
     let refused = log.append(&NewEntry::Command(Command::default())).await.unwrap_err();
     assert_eq!(refused.reason(), "LogMissing");
     let again = make(&admin, &everywhere, &topic).await;
-    append(&log, 99).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    // The producer learns of it in its own time, and says until then that it is missing.
+    while let Err(error) = log.append(&NewEntry::Command(Command::default())).await {
+        assert_eq!(error.reason(), "LogMissing");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the producer never learnt that the topic is there again"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let halted = agent.until(|p| p.state == State::Halted).await;
     assert!(trouble(&halted, "LogReplaced") && halted.shared && halted.reached, "{halted:?}");
     expected.send_replace(Some(again));
