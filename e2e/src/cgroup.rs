@@ -37,9 +37,10 @@ fn inherit(group: &Path, file: &str) -> Result<()> {
     Ok(())
 }
 
-/// The path of a host's group below each hierarchy's root.
-pub(crate) fn path(bed: &Bed, host: &str) -> String {
-    format!("/{}/{host}", name(bed))
+/// A host's group in each hierarchy, and the hierarchy's root.
+pub(crate) fn roots(bed: &Bed, host: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let pair = |top: PathBuf| Some((top.join(host), top.parent()?.to_path_buf()));
+    Ok(groups_of(bed)?.into_iter().filter_map(pair).collect())
 }
 
 fn name(bed: &Bed) -> String {

@@ -32,13 +32,18 @@ pub(crate) fn start_runtime(bed: &Bed, node: usize) -> Result<()> {
     fs::write(&config, runtime_config(&directory))?;
 
     let mut mounts = vec!["mount --make-rshared /".to_owned(), control_plane::volumes(bed)?];
+    // Without groups by quality of service, the kubelet leaves it to containerd where containers go, and that takes
+    // a place below the root: the node's own group is the root that both see.
+    for (own, root) in cgroup::roots(bed, &node_name(node))? {
+        mounts.push(format!("mount --bind {} {}", own.display(), root.display()));
+    }
     for place in FIXED_PLACES {
         fs::create_dir_all(place).with_context(|| format!("create {place}"))?;
         mounts.push(format!("mount -t tmpfs -o mode=755 {} {place}", node_name(node)));
     }
     let name = runtime_name(node);
     Program::new(&name, node_name(node), "unshare")
-        .args(["--mount", "--propagation", "slave", "sh", "-ec"])
+        .args(["--mount", "--cgroup", "--propagation", "slave", "sh", "-ec"])
         .arg(format!("{}; exec \"$@\"", mounts.join("; ")))
         .args([&name, "containerd", "--config", &config.display().to_string()])
         .start(bed)?;
@@ -70,7 +75,7 @@ fn start_kubelet_alone(bed: &Bed, node: usize) -> Result<()> {
     fs::write(&config, kubelet_config(bed, node)).with_context(|| format!("write {}", config.display()))?;
     let runtime = process::pid(bed, &runtime_name(node)).context("find the node's containerd")?;
     Program::new(kubelet_name(node), &name, bed.parts.kubernetes.join("kubelet"))
-        .with_mounts_of(runtime)
+        .with_view_of(runtime)
         .arg(format!("--config={}", config.display()))
         .arg(format!("--kubeconfig={}", bed.dir().join(format!("pki/{name}.kubeconfig")).display()))
         .arg(format!("--root-dir={}", directory(bed, node).join("kubelet").display()))
@@ -183,9 +188,7 @@ fn kubelet_config(bed: &Bed, node: usize) -> String {
         "resolvConf": "",
         "podLogsDir": directory(bed, node).join("pod-logs"),
         "volumePluginDir": directory(bed, node).join("plugins"),
-        // Containers are children of the node's own group; no tree of quality-of-service groups.
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroup::path(bed, &node_name(node)),
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": false,

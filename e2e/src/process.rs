@@ -22,14 +22,14 @@ const RUN_LIMIT: Duration = Duration::from_secs(300);
 pub(crate) struct Program {
     name: String,
     host: String,
-    mounts: Option<PathBuf>,
+    beside: Option<u32>,
     command: Vec<String>,
 }
 
 impl Program {
     pub(crate) fn new(name: impl Into<String>, host: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         let command = vec![program.into().display().to_string()];
-        Self { name: name.into(), host: host.into(), mounts: None, command }
+        Self { name: name.into(), host: host.into(), beside: None, command }
     }
 
     pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
@@ -42,9 +42,9 @@ impl Program {
         self
     }
 
-    /// Runs it in the mount namespace of this process.
-    pub(crate) fn with_mounts_of(mut self, pid: u32) -> Self {
-        self.mounts = Some(PathBuf::from(format!("/proc/{pid}/ns/mnt")));
+    /// Runs it with the mounts and the control groups that this process sees.
+    pub(crate) fn with_view_of(mut self, pid: u32) -> Self {
+        self.beside = Some(pid);
         self
     }
 
@@ -72,12 +72,14 @@ impl Program {
         let log = File::options().create(true).append(true).open(logs.join(format!("{}.log", self.name)))?;
 
         let mut command = Command::new("setsid");
+        // The group is joined first: who sees another's mounts no longer sees the machine's hierarchies.
+        command.args(["sh", "-c", &format!("{join}exec \"$@\""), &self.name]);
         command.arg("nsenter").arg(format!("--net={}", bed.network_namespace(&self.host).display()));
-        if let Some(mounts) = &self.mounts {
-            command.arg(format!("--mount={}", mounts.display()));
+        if let Some(pid) = self.beside {
+            command.args([format!("--mount=/proc/{pid}/ns/mnt"), format!("--cgroup=/proc/{pid}/ns/cgroup")]);
         }
         command
-            .args(["--", "sh", "-c", &format!("{join}exec \"$@\""), &self.name])
+            .arg("--")
             .args(&self.command)
             .current_dir("/")
             .stdin(Stdio::null())

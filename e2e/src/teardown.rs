@@ -34,6 +34,8 @@ pub(crate) fn all_but_logs(bed: &Bed) -> Result<()> {
     cgroup::remove(bed)?;
     network::remove(bed)?;
     unmount_below(&directory)?;
+    let left = processes_with_mounts_below(&directory)?;
+    ensure!(left.is_empty(), "outside the bed's control groups something of it runs on: {}", left.join(", "));
     let Ok(entries) = fs::read_dir(&directory) else { return Ok(()) };
     for entry in entries {
         let path = entry?.path();
@@ -44,6 +46,22 @@ pub(crate) fn all_but_logs(bed: &Bed) -> Result<()> {
         removed.with_context(|| format!("remove {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Containers and whatever else runs in a mount namespace of a node's, told apart by no more than that.
+fn processes_with_mounts_below(directory: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let below = format!("{}/", directory.display());
+    for process in fs::read_dir("/proc").context("list the processes")? {
+        let process = process?.path();
+        // What is no process has no such file, and who has just ended has none any more.
+        let Ok(mounts) = fs::read_to_string(process.join("mountinfo")) else { continue };
+        if mounts.contains(&below) {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            found.push(format!("{} ({})", name.trim_end(), process.display()));
+        }
+    }
+    Ok(found)
 }
 
 /// Nothing of the bed is mounted in the machine's own mount namespace, unless by hand: but to delete what is
