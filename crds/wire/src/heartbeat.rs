@@ -56,6 +56,16 @@ pub struct Heartbeat {
     pub build: String,
 }
 
+/// A heartbeat as a group's leader has heard it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    /// As it came.
+    pub heartbeat: Heartbeat,
+    /// How long ago, in milliseconds.
+    pub age_ms: u64,
+}
+
 /// A record larger than this is no heartbeat.
 const MAX_BYTES: usize = 64 << 10;
 /// So many troubles are taken of one agent.

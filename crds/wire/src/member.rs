@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::group::{Genesis, MemberId};
+use crate::position::Position;
+use crate::settings::Settings;
 
 /// Requests and their paths.
 pub mod path {
@@ -27,6 +29,13 @@ pub mod path {
     pub const SETTLE: &str = "/v1/group/settle";
     /// `POST` [`super::HandOver`] to the leader.
     pub const HAND_OVER: &str = "/v1/group/hand-over";
+    /// `POST` [`super::Scan`] to any member that has a log: [`super::Scanned`].
+    pub const SCAN: &str = "/v1/group/scan";
+    /// `POST` [`crate::settings::Settings`] to the leader, to be appended: [`super::Ordered`]. After an error they may
+    /// be in the log nevertheless: scan before it is asked again.
+    pub const SETTINGS: &str = "/v1/group/settings";
+    /// `GET`, of the leader: [`crate::heartbeat::Told`] of each agent that it has heard of, as a list.
+    pub const HEARTBEATS: &str = "/v1/heartbeats";
 }
 
 /// What a sidecar says of itself and, as far as it knows, of its group.
@@ -202,4 +211,49 @@ pub struct Settle {
 pub struct HandOver {
     /// Whom.
     pub to: MemberId,
+}
+
+/// Look for the next settings entry among what is certainly ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// From here on; none: from the log's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Position>,
+}
+
+/// What a bounded look for the next settings entry gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scanned {
+    /// There is one.
+    Settings {
+        /// Where it stands.
+        position: Position,
+        /// What it says.
+        settings: Box<Settings>,
+    },
+    /// There is one, of a form that the member does not know.
+    Unreadable {
+        /// Why, in words.
+        why: String,
+    },
+    /// None up to the end.
+    Nothing {
+        /// Where the next entry will stand.
+        next: Position,
+    },
+    /// None so far; to be asked again.
+    Unfinished {
+        /// From here.
+        next: Position,
+        /// As far as is known, to here.
+        end: Position,
+    },
+}
+
+/// An entry is ordered and durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// There.
+    pub position: Position,
 }

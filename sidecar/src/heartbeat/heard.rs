@@ -7,32 +7,20 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
-use decree_wire::heartbeat::Heartbeat;
+use decree_wire::heartbeat::{Heartbeat, Told};
 use decree_wire::identity::Peer;
+use decree_wire::member::path::HEARTBEATS;
 use http::StatusCode;
-use serde::Serialize;
 use tokio::time::Instant;
 
 /// Where members tell theirs.
 pub const PATH: &str = "/v1/heartbeat";
-/// Where all of them are read.
-pub const ALL: &str = "/v1/heartbeats";
 /// More pods than this has no engine.
 const MOST: usize = 4096;
 
 /// The newest one of each pod. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Heard(Arc<Mutex<BTreeMap<String, (Heartbeat, Instant)>>>);
-
-/// One of them, as it is read.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Told {
-    /// As it came.
-    pub heartbeat: Heartbeat,
-    /// How long ago.
-    pub age_ms: u64,
-}
 
 impl Heard {
     /// One came.
@@ -59,7 +47,7 @@ impl Heard {
 
 /// The door for them.
 pub fn router(heard: Heard) -> Router {
-    Router::new().route(PATH, post(take)).route(ALL, get(all)).with_state(heard)
+    Router::new().route(PATH, post(take)).route(HEARTBEATS, get(all)).with_state(heard)
 }
 
 async fn take(
