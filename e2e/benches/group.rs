@@ -27,10 +27,13 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use decree_e2e::parts::Parts;
 use decree_e2e::parts::progress::Progress;
+use decree_e2e::{Bed, install};
 
 use numbers::{median, ms, percentile};
 use usage::Usage;
 
+/// No bed is brought up: the name is where parts and programs are looked for.
+const BED: &str = "bench";
 const MEMBERS: usize = 3;
 const CLIENTS: [usize; 3] = [1, 64, 256];
 /// Both take turns so often: the machine is not the same from one second to the next.
@@ -54,15 +57,16 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let progress = Progress::new();
-    let parts = Parts::locate()?;
-    parts.ensure_etcd(&progress)?;
-    let sidecar = arguments.sidecar.map_or_else(|| build(&progress), Ok)?;
+    let bed = Bed::named(BED)?;
+    bed.parts().ensure_etcd(&progress)?;
+    let sidecar =
+        arguments.sidecar.map_or_else(|| install::build_for_users(&bed, "decree-sidecar", &progress), Ok)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("runtime")?;
-    runtime.block_on(run(&parts, &sidecar, Duration::from_secs(arguments.seconds)))
+    runtime.block_on(run(bed.parts(), &sidecar, Duration::from_secs(arguments.seconds)))
 }
 
 /// What one turn of one side gave.
@@ -165,20 +169,4 @@ where
 
 fn free() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// The sidecar as users get it: another profile measures another program.
-fn build(progress: &Progress) -> Result<PathBuf> {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    progress.step("building the sidecar as images have it", None, || {
-        let status = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--quiet", "--profile", "dist", "--package", "decree-sidecar"])
-            .current_dir(&workspace)
-            .status()
-            .context("start cargo")?;
-        ensure!(status.success(), "cargo build failed ({status})");
-        Ok(())
-    })?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    Ok(target.join("dist/decree-sidecar"))
 }

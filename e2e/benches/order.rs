@@ -19,13 +19,12 @@ mod receiver;
 #[path = "order/usage.rs"]
 mod usage;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
-use decree_e2e::Bed;
 use decree_e2e::parts::progress::Progress;
+use decree_e2e::{Bed, install};
 
 /// The bed of benchmarks: brokers alone, so that no cluster burns what is measured.
 const BED: &str = "bench";
@@ -44,7 +43,8 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let progress = Progress::new();
-    let sidecar = build(&progress)?;
+    // Before there are brokers that take their share of the machine.
+    let sidecar = install::build_for_users(&Bed::named(BED)?, "decree-sidecar", &progress)?;
     let bed = Bed::brokers_up(BED, &progress)?;
     let measured = measure(&bed, &sidecar, Duration::from_secs(arguments.seconds));
     measured.and(bed.down())
@@ -63,20 +63,4 @@ fn measure(bed: &Bed, sidecar: &std::path::Path, seconds: Duration) -> Result<()
         propose::run(&brokers, sidecar, seconds).await?;
         apply::run(&brokers, sidecar, seconds).await
     })
-}
-
-/// The sidecar as users get it: another profile measures another program.
-fn build(progress: &Progress) -> Result<PathBuf> {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    progress.step("building the sidecar as images have it", None, || {
-        let status = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--quiet", "--profile", "dist", "--package", "decree-sidecar"])
-            .current_dir(&workspace)
-            .status()
-            .context("start cargo")?;
-        ensure!(status.success(), "cargo build failed ({status})");
-        Ok(())
-    })?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    Ok(target.join("dist/decree-sidecar"))
 }

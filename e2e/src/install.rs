@@ -75,12 +75,13 @@ pub fn build(bed: &Bed, progress: &Progress) -> Result<()> {
     })
 }
 
-/// Compiles one package as users get it: another profile measures another program.
-pub fn build_for_users(bed: &Bed, package: &str, progress: &Progress) -> Result<()> {
+/// Compiles one package as users get it, and gives the program: another profile measures another one.
+pub fn build_for_users(bed: &Bed, package: &str, progress: &Progress) -> Result<PathBuf> {
     progress.step(&format!("compiling {package} as users get it"), None, || {
         let arguments = ["build", "--locked", "--quiet", "--profile", FOR_USERS, "--package", package];
         check(&mut cargo(bed, &arguments)?, "cargo build")
-    })
+    })?;
+    Ok(target_directory(bed)?.join(FOR_USERS).join(package))
 }
 
 /// Brings the images of this checkout, and those of the applications, to every node of a running bed.

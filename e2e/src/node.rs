@@ -198,10 +198,12 @@ fn kubelet_config(bed: &Bed, node: usize) -> String {
         "failSwapOn": false,
         "oomScoreAdj": 0,
         "serializeImagePulls": false,
+        // Without groups a pod, a container that ends while its resources are compared ends the kubelet (nil pointer).
+        "featureGates": {"InPlacePodVerticalScaling": false},
     });
     if !default_back_off(bed).exists() {
         // Tests kill one container many times.
-        config["featureGates"] = json!({"KubeletCrashLoopBackOffMax": true});
+        config["featureGates"]["KubeletCrashLoopBackOffMax"] = json!(true);
         config["crashLoopBackOff"] = json!({"maxContainerRestartPeriod": "1s"});
     }
     config.to_string()

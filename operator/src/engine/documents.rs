@@ -10,9 +10,11 @@ use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 
+use crate::care::pods;
+
 /// What was read is believed for so long. Who runs has what it needs of it already.
 const BELIEVED: Duration = Duration::from_secs(900);
-/// And for so long while a pod starts, which can't without it.
+/// And for so long while a pod is not ready, which may need it to start.
 const NEEDED: Duration = Duration::from_secs(10);
 
 /// What was read lately.
@@ -64,12 +66,14 @@ impl Documents {
     }
 }
 
-/// Whether a pod is about to mount the Secret: it is there, and none of its containers runs.
+/// Whether a pod may be about to mount the Secret: it is there to stay, and not ready. One that starts is; and so is one
+/// that runs on a node that lost its power, which mounts all anew.
 #[must_use]
 pub fn is_needed(pods: &[Arc<Pod>]) -> bool {
     let waits = |pod: &Arc<Pod>| {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        pod.metadata.deletion_timestamp.is_none() && matches!(phase, None | Some("Pending"))
+        let ended = matches!(phase, Some("Succeeded" | "Failed"));
+        pod.metadata.deletion_timestamp.is_none() && !ended && !pods::is_ready(pod)
     };
     pods.iter().any(waits)
 }
@@ -126,9 +130,12 @@ mod tests {
 
     #[test]
     fn who_runs_has_it_and_who_starts_needs_it() {
-        let mut pod = example("a", false);
-        assert!(!is_needed(&[Arc::new(pod.clone())]));
-        pod.status.as_mut().unwrap().phase = Some("Pending".into());
-        assert!(is_needed(&[Arc::new(example("b", true)), Arc::new(pod)]));
+        let mut ended = example("a", false);
+        ended.status.as_mut().unwrap().phase = Some("Succeeded".into());
+        assert!(!is_needed(&[Arc::new(example("b", true)), Arc::new(ended)]));
+        let mut starting = example("c", false);
+        assert!(is_needed(&[Arc::new(example("b", true)), Arc::new(starting.clone())]));
+        starting.status = None;
+        assert!(is_needed(&[Arc::new(starting)]));
     }
 }
