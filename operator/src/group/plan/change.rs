@@ -135,7 +135,9 @@ fn shrink(view: &View<'_>) -> Option<Order> {
         return None;
     }
     let others = voters.iter().filter(|id| **id != view.leader.id);
-    let id = *others.max_by_key(|id| (!view.is_fit(**id), together(view, &voters, **id), **id))?;
+    let leaves = |id| view.health(id) == Health::Leaving;
+    let worth = |id| (leaves(id), !view.is_fit(id), together(view, &voters, id), id);
+    let id = *others.max_by_key(|id| worth(**id))?;
     remove(view, id, true)
 }
 
