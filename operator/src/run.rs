@@ -23,6 +23,7 @@ use crate::care::pods;
 use crate::certs::authority::Material;
 use crate::certs::{self, Keeper};
 use crate::detector::heartbeats::Heartbeats;
+use crate::detector::leaders;
 use crate::engine;
 use crate::engine::context::{Context, Stores};
 use crate::engine::documents::Documents;
@@ -135,6 +136,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
     let (told, authority) = watch::channel(None);
     let (engines_due, due) = mpsc::channel(TOUCHED);
+    let calls = Calls::new(authority.clone());
+    tasks.spawn({
+        let (heartbeats, calls, stop) = (heartbeats.clone(), calls.clone(), stop.clone());
+        async move {
+            ("leaders", {
+                leaders::run(heartbeats, calls, stop).await;
+                Ok(())
+            })
+        }
+    });
     let watches = watches::begin(&client, namespace.as_deref());
     let engines = watches.engines.0.clone();
     let context = Arc::new(Context {
@@ -156,7 +167,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         documents: Documents::default(),
         notes: Notes::default(),
         leads: leads.clone(),
-        calls: Calls::new(authority.clone()),
+        certs: webhook_config.certs.clone(),
+        calls,
         group_notes: group::notes::Notes::default(),
         engines_due,
         cluster: OnceCell::new(),

@@ -16,6 +16,7 @@ use tokio::sync::{OnceCell, mpsc};
 use super::documents::Documents;
 use super::notes::Notes;
 use super::secrets::Secrets;
+use crate::certs;
 use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
 use crate::evictor::Evictor;
@@ -55,6 +56,8 @@ pub struct Context {
     pub documents: Documents,
     /// What is remembered of each engine.
     pub notes: Notes,
+    /// Where its own certificates are, and the Service by which sidecars reach it.
+    pub certs: certs::Config,
     /// Calls to sidecars.
     pub calls: Calls,
     /// What is remembered of each group.

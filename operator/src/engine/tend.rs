@@ -142,8 +142,10 @@ fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Conte
         let mut causes = called(&fetched.view);
         let poisoned = memory.attempts.poisoned(engine, &fetched.view, now);
         causes.retain(|uid, _| !poisoned.contains_key(uid));
-        let log = fetched.object.status.as_ref().and_then(|status| status.topic.as_ref());
-        causes.extend(stranded(&fetched.view, log.map(|topic| topic.id.as_str())));
+        let status = fetched.object.status.as_ref();
+        let topic = status.and_then(|status| Some(status.topic.as_ref()?.id.as_str()));
+        let log = topic.or(status.and_then(|status| Some(status.log.as_ref()?.incarnation.as_str())));
+        causes.extend(stranded(&fetched.view, log));
         for pod in bare::replaceable(all, memory) {
             let cause = Cause { why: "it has no sidecar".to_owned(), bare: true, doubt: None };
             causes.insert(pod.uid().unwrap_or_default(), cause);
