@@ -25,6 +25,7 @@ use crate::replica::{self, Replica};
 
 mod brokers;
 mod certificates;
+mod decided;
 mod fixed;
 mod forming;
 mod group;
