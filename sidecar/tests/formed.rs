@@ -70,7 +70,7 @@ impl Forming {
     fn genesis(&self, first: usize, incarnation: &str) -> Genesis {
         Genesis {
             incarnation: Incarnation(incarnation.into()),
-            base: Position(100),
+            base: Position(0),
             first: self.id(first),
             durability: Durability::Quorum,
         }
@@ -127,9 +127,9 @@ impl Forming {
 #[test]
 fn a_group_is_begun_once_grown_one_by_one_and_goes_on_without_its_first_leader() {
     let mut group = Forming::new(4);
+    let blank = group.member(0);
     let ready = request(group.members.all[0].health(), "GET", "/readyz", &[], "");
     assert_eq!(ready.status, 503, "{ready:?}");
-    let blank = group.member(0);
     assert_eq!((blank.role, &blank.genesis, blank.last), (Role::Outside, &None, None));
     until("it says what it waits for", || {
         request(group.members.all[0].health(), "GET", "/readyz", &[], "").body.contains("WaitingForGroup")
@@ -246,6 +246,7 @@ fn a_first_member_killed_before_it_began_begins_when_it_is_asked_again() {
     assert_eq!(group.members.all[0].propose("a", "a").status, 202);
     group.members.all[0].kill();
     group.members.all[0].start();
+    assert_eq!(group.member(0).genesis.as_ref(), Some(&genesis));
     assert_eq!(group.initialize(0, &genesis).0, 200, "again is no error");
     assert_eq!(group.leader(&[0]).1.id, id);
 }
