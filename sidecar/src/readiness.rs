@@ -190,7 +190,7 @@ mod tests {
     fn without_a_log_it_says_what_its_seat_in_the_group_waits_for() {
         let waits = trouble("WaitingForGroup", "…");
         let facts = Facts { phase: Phase::Running, document: Ok(()), group: Some(&waits), progress: None };
-        assert_eq!(unready(facts), [waits.clone()]);
+        assert_eq!(unready(facts), std::slice::from_ref(&waits));
         let unknown = Facts { document: Err("…"), ..facts };
         assert_eq!(unready(unknown)[0].reason, "WaitingForDocument");
     }

@@ -104,6 +104,43 @@ async fn everything_is_there_again() {
 }
 
 #[tokio::test]
+async fn the_newest_log_time_outlives_the_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).unwrap();
+    store.adopt(genesis()).await.unwrap();
+    append(&mut store, (0..10).map(|index| entry(1, index, 10))).await;
+    store.purge(id(1, 9)).await.unwrap();
+    drop(store);
+    let mut store = reopen(folder.path()).await.unwrap();
+    assert!(terms(&mut store).await.is_empty());
+    assert_eq!(store.log_time(), 9);
+}
+
+#[tokio::test]
+async fn a_store_is_of_the_group_that_was_first_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.genesis(), None);
+    let other = Genesis::fixed(Incarnation("other".into()));
+    let (one, two) = tokio::join!(store.adopt(genesis()), store.adopt(other));
+    assert_eq!((one.unwrap(), two.unwrap()), (&genesis(), &genesis()));
+    drop(store);
+    assert_eq!(reopen(folder.path()).await.unwrap().genesis(), Some(&genesis()));
+}
+
+#[tokio::test]
+async fn what_is_not_certain_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).unwrap();
+    append(&mut store, (0..10).map(|index| entry(1, index, 1_000_000))).await;
+    assert!(store.backlog() > 10_000_000);
+    store.set_applied(Some(id(1, 7)), Vec::new());
+    assert!((2_000_000..3_000_000).contains(&store.backlog()), "{}", store.backlog());
+    store.truncate_after(Some(id(1, 8))).await.unwrap();
+    assert!((1_000_000..2_000_000).contains(&store.backlog()), "{}", store.backlog());
+}
+
+#[tokio::test]
 async fn more_than_fits_into_memory_comes_in_pieces() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path()).unwrap();

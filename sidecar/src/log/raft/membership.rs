@@ -67,6 +67,9 @@ pub async fn initialize(local: &Local, member: Member) -> Result<(), Error> {
     }
 }
 
+/// A change in openraft's words, and whether who does not vote any more stays.
+type Wanted = (ChangeMembers<MemberId, Member>, bool);
+
 /// Makes a change of the membership that was `seen`, or of the one that this member knows; of another one, it is refused.
 /// What is as it should be already is no error.
 ///
@@ -89,8 +92,8 @@ pub async fn change(local: &Local, seen: Option<LogId>, change: Change) -> Resul
     }
 }
 
-/// A change in openraft's words, and whether who does not vote any more stays; none: it is so already. Or why not.
-fn wanted(change: Change, known: &View) -> Result<Option<(ChangeMembers<MemberId, Member>, bool)>, String> {
+/// In openraft's words; none: it is so already. Or why not.
+fn wanted(change: Change, known: &View) -> Result<Option<Wanted>, String> {
     let of = |id: MemberId| known.members.iter().find(|seen| seen.id == id);
     let votes = |id: MemberId| known.voters.iter().any(|voters| voters.contains(&id));
     let stranger = |id: MemberId| format!("member {id:016x} does not belong to the group");
@@ -115,7 +118,7 @@ fn wanted(change: Change, known: &View) -> Result<Option<(ChangeMembers<MemberId
                 return Err(format!("member {leaver:016x} does not vote, so that nobody can take its place"));
             }
             voters.insert(id);
-            (known.voters != [voters.clone()]).then(|| (ChangeMembers::ReplaceAllVoters(voters), true))
+            (known.voters != [voters.clone()]).then_some((ChangeMembers::ReplaceAllVoters(voters), true))
         }
         Change::Remove { id, stays } if votes(id) => Some((ChangeMembers::RemoveVoters([id].into()), stays)),
         Change::Remove { id, stays } => {
