@@ -252,6 +252,28 @@ fn a_first_member_killed_before_it_began_begins_when_it_is_asked_again() {
 }
 
 #[test]
+fn a_voter_that_is_to_end_serves_until_its_group_has_let_it_go() {
+    let mut group = Forming::new(2);
+    let genesis = group.genesis(0, "one");
+    assert_eq!(group.initialize(0, &genesis).0, 200);
+    group.grow(&[0], 1, &genesis, None);
+    group.settings(group.leader(&[0, 1]).0);
+    let leaver = group.id(0);
+    group.members.all[0].signal();
+    until("it has handed over, and drains no more", || {
+        let flushed = group.members.all[0].status()["shutdown"] == "flushed";
+        flushed && group.member(0).role == Role::Follower
+    });
+    // Of two voters both are needed.
+    assert_eq!(group.members.all[1].propose("a", "a").status, 202);
+    assert_eq!(group.members.all[0].propose("b", "b").status, 503);
+    assert!(!group.members.all[0].has_ended());
+    group.lead(&[1], path::REMOVE, |seen| Remove { seen, id: leaver, stays: false });
+    until("it ends", || group.members.all[0].has_ended());
+    assert_eq!(group.members.all[1].propose("c", "c").status, 202);
+}
+
+#[test]
 fn a_disk_of_another_history_is_never_overwritten_and_says_what_to_do() {
     let mut group = Forming::new(1);
     let (genesis, other) = (group.genesis(0, "one"), group.genesis(0, "other"));

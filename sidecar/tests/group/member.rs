@@ -171,6 +171,17 @@ impl Member {
         }
     }
 
+    /// SIGTERM, and no word of whether it ends.
+    pub(crate) fn signal(&self) {
+        let pid = self.child.as_ref().unwrap().id();
+        assert!(Command::new("kill").arg("-TERM").arg(pid.to_string()).status().unwrap().success());
+    }
+
+    /// Whether it has ended, without complaint.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some_and(|status| status.success())
+    }
+
     /// SIGTERM; how long it then took to end, without complaint.
     pub(crate) fn terminate(&mut self) -> Duration {
         let mut child = self.child.take().unwrap();
