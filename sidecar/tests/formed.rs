@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 
 use authority::{Authority, When};
 use client::{request, until};
+use decree_sidecar::log::raft::ask::{Letter, Question};
 use decree_wire::group::{Durability, Genesis, MemberId};
 use decree_wire::heartbeat::Told;
 use decree_wire::member::{
@@ -249,6 +250,24 @@ fn a_first_member_killed_before_it_began_begins_when_it_is_asked_again() {
     assert_eq!(group.member(0).genesis.as_ref(), Some(&genesis));
     assert_eq!(group.initialize(0, &genesis).0, 200, "again is no error");
     assert_eq!(group.leader(&[0]).1.id, id);
+}
+
+#[test]
+fn an_agent_speaks_for_no_member_but_its_own() {
+    let group = Forming::new(1);
+    let genesis = group.genesis(0, "one");
+    assert_eq!(group.initialize(0, &genesis).0, 200);
+    group.leader(&[0]);
+    let MemberId(to) = genesis.first;
+    let letter = |pod: &str, from| {
+        let letter = Letter { incarnation: "one".into(), from, to, question: Question::Head };
+        let peer = Operator::new(&group.members.authority.sign(&authority::peer(pod), When::Now));
+        peer.post_bytes(group.at(0), "/raft/v1/head", postcard::to_stdvec(&letter).unwrap())
+    };
+    assert_eq!(letter("a-1", 7).0, 200, "one of whom the membership knows nothing");
+    let other = letter("a-1", to);
+    assert!(other.0 == 409 && other.1.contains("pod a-1 does not speak for"), "{other:?}");
+    assert_eq!(letter("a-0", to).0, 200);
 }
 
 #[test]

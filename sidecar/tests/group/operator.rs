@@ -55,7 +55,11 @@ impl Operator {
     }
 
     pub(crate) fn post(&self, at: SocketAddr, path: &str, what: &impl Serialize) -> Said {
-        self.ask(at, "POST", path, serde_json::to_vec(what).unwrap().into())
+        self.post_bytes(at, path, serde_json::to_vec(what).unwrap())
+    }
+
+    pub(crate) fn post_bytes(&self, at: SocketAddr, path: &str, what: Vec<u8>) -> Said {
+        self.ask(at, "POST", path, what.into())
     }
 
     /// Status 0: nobody answered.

@@ -141,3 +141,78 @@ fn refused(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error 
         RaftError::Fatal(error) => Error::Unknown(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use decree_wire::member::Role;
+
+    use super::*;
+
+    fn member(n: u64) -> Member {
+        Member { agent: format!("a-{n}"), address: format!("h:{n}"), zone: String::new() }
+    }
+
+    /// 1, 2 and 3 vote; 4 has the log and 5 does not.
+    fn known(voters: &[&[u64]]) -> View {
+        let matched = |n| if n == 5 { None } else { Some(5_000 - n * 100) };
+        let seen = |n| Seen { id: n, member: member(n), voter: n < 4, matched: matched(n), seen: None };
+        View {
+            id: 1,
+            role: Role::Leader,
+            leader: Some(1),
+            term: 1,
+            last: Some(5_000),
+            committed: 5_000,
+            applied: 5_000,
+            at: None,
+            settled: true,
+            voters: voters.iter().map(|voters| voters.iter().copied().collect()).collect(),
+            members: (1..=5).map(seen).collect(),
+            quorum_seen: None,
+        }
+    }
+
+    fn voters(of: &[u64]) -> ChangeMembers<u64, Member> {
+        ChangeMembers::ReplaceAllVoters(of.iter().copied().collect::<BTreeSet<_>>())
+    }
+
+    #[test]
+    fn a_promotion_is_one_change_and_waits_for_the_log() {
+        let known = known(&[&[1, 2, 3]]);
+        let promote = |id, instead_of| wanted(Change::Promote { id, instead_of }, &known);
+        assert_eq!(promote(4, None), Ok(Some((voters(&[1, 2, 3, 4]), true))));
+        assert_eq!(promote(4, Some(3)), Ok(Some((voters(&[1, 2, 4]), true))), "3 is a learner afterwards");
+        assert_eq!(promote(2, None), Ok(None), "it votes already");
+        assert!(promote(5, None).unwrap_err().contains("catch up"));
+        assert!(promote(6, None).unwrap_err().contains("does not belong"));
+        assert!(promote(4, Some(5)).unwrap_err().contains("does not vote"));
+        let far = View { committed: 5_601, ..known.clone() };
+        assert_eq!(
+            wanted(Change::Promote { id: 4, instead_of: None }, &far).unwrap_err().matches("4600").count(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_is_so_already_is_no_change_and_half_a_change_is_made_whole() {
+        let whole = known(&[&[1, 2, 3]]);
+        let remove = |id, stays| wanted(Change::Remove { id, stays }, &whole);
+        assert_eq!(remove(3, false), Ok(Some((ChangeMembers::RemoveVoters([3].into()), false))));
+        assert_eq!(remove(3, true), Ok(Some((ChangeMembers::RemoveVoters([3].into()), true))));
+        assert_eq!(remove(4, false), Ok(Some((ChangeMembers::RemoveNodes([4].into()), true))));
+        assert_eq!((remove(4, true), remove(6, false)), (Ok(None), Ok(None)));
+        assert_eq!(wanted(Change::Add(4, member(4)), &whole), Ok(None));
+        let moved = [(4, member(9))].into();
+        assert_eq!(
+            wanted(Change::Add(4, member(9)), &whole),
+            Ok(Some((ChangeMembers::SetNodes(moved), true)))
+        );
+        assert_eq!(wanted(Change::Settle, &whole), Ok(None));
+        let half = known(&[&[1, 2, 3], &[1, 2, 4]]);
+        assert!(matches!(wanted(Change::Settle, &half), Ok(Some(_))));
+        let again = wanted(Change::Promote { id: 4, instead_of: None }, &half);
+        assert_eq!(again, Ok(Some((voters(&[1, 2, 4]), true))));
+    }
+}
