@@ -11,7 +11,7 @@ const ENGINE: &str = "policy";
 /// A fault in a manifest: what is done to a good one, and words that the refusal must contain.
 type Fault = (&'static str, fn(&mut Value), &'static [&'static str]);
 
-const ENGINE_FAULTS: [Fault; 20] = [
+const ENGINE_FAULTS: [Fault; 21] = [
     (
         "both ways to apply",
         |e| class(e)["apply"] = json!({"path": "/x"}),
