@@ -20,8 +20,8 @@ use crate::certs;
 use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
 use crate::evictor::Evictor;
-use crate::group;
 use crate::group::call::Calls;
+use crate::group::notes::Notes as GroupNotes;
 use crate::inject::sidecar::Sidecar;
 use crate::lease::Leads;
 use crate::metrics::Metrics;
@@ -61,7 +61,7 @@ pub struct Context {
     /// Calls to sidecars.
     pub calls: Calls,
     /// What is remembered of each group.
-    pub group_notes: group::notes::Notes,
+    pub group_notes: GroupNotes,
     /// Engines whose group changed.
     pub engines_due: mpsc::Sender<EngineName>,
     /// The uid of the `kube-system` namespace, once it is known.

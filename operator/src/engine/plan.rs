@@ -17,9 +17,10 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use self::log::{Known, Verdict};
+use self::log::Known;
 use self::settings::Step;
 use super::fetch::Fetched;
+use super::ledger::Ledger;
 use super::notes::Found;
 use super::problem::{Alert, Problem};
 use crate::care::outdated;
@@ -100,7 +101,7 @@ pub fn plan(engine: &Engine, fetched: &Fetched) -> Plan {
     let source = match &engine.order {
         Order::Kafka(kafka) => of_kafka(engine, kafka, fetched, &mut plan, &mut order),
         Order::Group(name) => {
-            group::group(engine, name, fetched, &mut plan, &mut order);
+            of_group(engine, name, fetched, &mut plan, &mut order);
             Some(Source::Leader(plan.leader.clone()))
         }
     };
@@ -133,6 +134,38 @@ fn of_kafka(
     connection.map(|connection| Source::Topic { connection, topic: kafka.heartbeats.clone() })
 }
 
+/// What the group's leader has to do.
+fn of_group(engine: &Engine, name: &str, fetched: &Fetched, plan: &mut Plan, actions: &mut Vec<Action>) {
+    plan.log = fetched.object.status.as_ref().and_then(|status| status.log.clone());
+    let none = Ledger::default();
+    let ledger = fetched.group.as_ref().unwrap_or(&none);
+    let verdict = group::judge(engine, &fetched.cluster, name, ledger);
+    if let group::Verdict::Refused(problem) = verdict {
+        plan.problems.push(problem);
+        return;
+    }
+    plan.leader.clone_from(&ledger.leader);
+    let Some(begun) = &ledger.begun else { return };
+    let id = begun.incarnation.0.clone();
+    // Of another incarnation nothing is remembered.
+    let settings = plan.log.take().filter(|log| log.incarnation == id).and_then(|log| log.settings);
+    let settings = match verdict {
+        group::Verdict::Settled(position, first) => {
+            in_force(engine, fetched, (position, &first), (&id, settings), plan, actions)
+        }
+        group::Verdict::Unsettled => {
+            actions.push(Action::AppendSettings(Box::new(engine.settings(&fetched.cluster))));
+            settings
+        }
+        group::Verdict::Reading(from) => {
+            actions.push(Action::FindSettings { id: id.clone(), from });
+            settings
+        }
+        group::Verdict::Unled | group::Verdict::Refused(_) => settings,
+    };
+    plan.log = Some(LogStatus { incarnation: id, settings });
+}
+
 fn topics(
     (engine, of): (&Engine, &Kafka),
     fetched: &Fetched,
@@ -149,7 +182,7 @@ fn topics(
     };
     let verdict = log::judge(&engine.name, of, &fetched.cluster, &known);
     let replication = usize::try_from(of.replication).unwrap_or(usize::MAX);
-    let missing = matches!(verdict, Verdict::Absent) || found.heartbeats.is_none();
+    let missing = matches!(verdict, log::Verdict::Absent) || found.heartbeats.is_none();
     if missing && found.brokers < replication {
         plan.problems.push(Problem::time(
             "InsufficientBrokers",
@@ -161,7 +194,7 @@ fn topics(
         ));
         return;
     }
-    let usable = matches!(verdict, Verdict::Absent | Verdict::Ours { .. });
+    let usable = matches!(verdict, log::Verdict::Absent | log::Verdict::Ours { .. });
     match &found.heartbeats {
         _ if !usable => {}
         None => kafka.push(Action::CreateTopic(of.heartbeats.clone(), render::topics::heartbeats(of))),
@@ -169,7 +202,8 @@ fn topics(
             let wanted = render::topics::heartbeats(of);
             let drift = render::topics::drift(&wanted.config, &topic.config);
             // Made by this engine it was made so: what differs before there is a log of ours is somebody else's.
-            let ours = plan.topic.is_some() || matches!(verdict, Verdict::Ours { settings: Some(_), .. });
+            let ours =
+                plan.topic.is_some() || matches!(verdict, log::Verdict::Ours { settings: Some(_), .. });
             if topic.partitions != 1 || (!ours && !drift.is_empty()) {
                 plan.problems.push(Problem::person(
                     "TopicConflict",
@@ -185,10 +219,10 @@ fn topics(
         }
     }
     match verdict {
-        Verdict::Absent => kafka.push(Action::CreateLog(wanted)),
-        Verdict::Reading(_) => plan.waiting = Some("the topic is being read for its settings entry"),
-        Verdict::Refused(problem) => plan.problems.push(problem),
-        Verdict::Ours { topic, settings } => {
+        log::Verdict::Absent => kafka.push(Action::CreateLog(wanted)),
+        log::Verdict::Reading(_) => plan.waiting = Some("the topic is being read for its settings entry"),
+        log::Verdict::Refused(problem) => plan.problems.push(problem),
+        log::Verdict::Ours { topic, settings } => {
             plan.topic = Some(topic);
             if let Some((log, _)) = &found.log {
                 keep(&of.topic, &wanted, log, kafka);

@@ -1,77 +1,67 @@
-//! What to do for an engine that a group orders for. Pure.
+//! Whether the group that an engine names is its own and well, and what its log begins with. Pure.
 
 use decree_crds::ConsensusGroup;
-use decree_crds::engine::status::LogStatus;
+use decree_wire::settings::Settings;
 use kube::ResourceExt;
 
-use super::{Action, Plan, in_force};
-use crate::engine::fetch::Fetched;
 use crate::engine::ledger::Ledger;
 use crate::engine::problem::Problem;
 use crate::spec::Engine;
 use crate::topics::Scan;
 
-/// Whether the group is this engine's and well, and what its log's settings should be.
-pub(super) fn group(
-    engine: &Engine,
-    name: &str,
-    fetched: &Fetched,
-    plan: &mut Plan,
-    actions: &mut Vec<Action>,
-) {
-    plan.log = fetched.object.status.as_ref().and_then(|status| status.log.clone());
-    let none = Ledger::default();
-    let ledger = fetched.group.as_ref().unwrap_or(&none);
+/// What the group is to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is none, or it is left as it is.
+    Refused(Problem),
+    /// The engine's: it has no member yet, or nobody leads it now.
+    Unled,
+    /// Nobody knows yet what its log begins with: it is to be read from here, or from its start.
+    Reading(Option<u64>),
+    /// Its log has no settings entry.
+    Unsettled,
+    /// Its log begins with these, at this position.
+    Settled(u64, Box<Settings>),
+}
+
+/// Judges the group of that name.
+#[must_use]
+pub fn judge(engine: &Engine, cluster: &str, name: &str, ledger: &Ledger) -> Verdict {
     let Some(object) = &ledger.object else {
-        plan.problems.push(Problem::time(
+        return Verdict::Refused(Problem::time(
             "GroupMissing",
-            format!("there is no ConsensusGroup {name} in this namespace, which spec.consensusGroup names; apply one of that name"),
+            format!(
+                "there is no ConsensusGroup {name} in this namespace, which spec.consensusGroup names; apply one of that name"
+            ),
         ));
-        return;
     };
     if let Some(problem) = unbound(engine, name, object).or_else(|| unwell(object)) {
-        plan.problems.push(problem);
-        return;
+        return Verdict::Refused(problem);
     }
-    plan.leader.clone_from(&ledger.leader);
-    let Some(begun) = &ledger.begun else { return };
-    let id = &begun.incarnation.0;
-    // Of another incarnation nothing is remembered.
-    if plan.log.as_ref().is_none_or(|log| log.incarnation != *id) {
-        plan.log = Some(LogStatus { incarnation: id.clone(), settings: None });
-    }
-    if plan.leader.is_none() {
-        return;
+    if ledger.begun.is_none() || ledger.leader.is_none() {
+        return Verdict::Unled;
     }
     match &ledger.first {
-        None => actions.push(Action::FindSettings { id: id.clone(), from: None }),
-        Some(Scan::Unfinished { next, .. }) => {
-            actions.push(Action::FindSettings { id: id.clone(), from: Some(*next) });
-        }
-        Some(Scan::None { .. }) => {
-            actions.push(Action::AppendSettings(Box::new(engine.settings(&fetched.cluster))));
-        }
-        Some(Scan::Unreadable(why)) => plan.problems.push(Problem::person(
+        None => Verdict::Reading(None),
+        Some(Scan::Unfinished { next, .. }) => Verdict::Reading(Some(*next)),
+        Some(Scan::None { .. }) => Verdict::Unsettled,
+        Some(Scan::Unreadable(why)) => Verdict::Refused(Problem::person(
             "SettingsUnreadable",
             format!("the settings entry of group {name}'s log can't be read ({why}); upgrade the operator"),
         )),
-        Some(Scan::Settings { settings, .. })
-            if settings.engine != engine.name || settings.cluster != fetched.cluster =>
+        Some(Scan::Settings { position, settings })
+            if settings.engine == engine.name && settings.cluster == cluster =>
         {
-            plan.problems.push(Problem::person(
-                "GroupInUse",
-                format!(
-                    "the log of group {name} is that of engine {} on the cluster whose kube-system has uid {}; make a new \
-                     engine with another ConsensusGroup",
-                    settings.engine, settings.cluster
-                ),
-            ));
+            Verdict::Settled(*position, settings.clone())
         }
-        Some(Scan::Settings { position, settings }) => {
-            let known = plan.log.as_ref().and_then(|log| log.settings.clone());
-            let settings = in_force(engine, fetched, (*position, settings), (id, known), plan, actions);
-            plan.log = Some(LogStatus { incarnation: id.clone(), settings });
-        }
+        Some(Scan::Settings { settings, .. }) => Verdict::Refused(Problem::person(
+            "GroupInUse",
+            format!(
+                "the log of group {name} is that of engine {} on the cluster whose kube-system has uid {}; make a new engine \
+                 with another ConsensusGroup",
+                settings.engine, settings.cluster
+            ),
+        )),
     }
 }
 
@@ -117,6 +107,7 @@ mod tests {
     use super::super::tests::{deeds, fetched};
     use super::super::{Plan, plan};
     use super::*;
+    use crate::engine::fetch::Fetched;
     use crate::group::call::Agent;
     use crate::group::genesis;
     use crate::spec::{Order, example};
