@@ -11,6 +11,9 @@ pub const FINALIZER: &str = "decree.dev/topics";
 /// On a pod, by Decree: what the injection did.
 pub const STATUS: &str = "decree.dev/status";
 
+/// Of a pod, as a readiness gate and its condition: its member has the group's log, and no promotion is outstanding.
+pub const MEMBER_GATE: &str = "decree.dev/member";
+
 /// On the Secret with the webhook's certificates: a person asks for a new authority.
 pub const ROTATE_CA: &str = "decree.dev/rotate-ca";
 /// On an engine: `true` and the operator leaves it as it is.
@@ -20,6 +23,8 @@ pub const ACCEPT_NEW_LOG: &str = "decree.dev/accept-new-log";
 
 /// Kubernetes' own: which container `kubectl logs` and `kubectl exec` mean.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Kubernetes' own: of a ReplicaSet's pods those that cost least go first.
+pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Kubernetes' own: volumes of a pod that don't keep a cluster autoscaler from removing its node.
 pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Kubernetes' own: the pod is a picture of one that a node runs by itself.
@@ -30,12 +35,20 @@ pub const OS: &str = "kubernetes.io/os";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`], and the one field manager of server-side apply.
 pub const FIELD_MANAGER: &str = "decree";
+/// The field manager of what a group's status holds once and for all: no apply of the rest takes it away.
+pub const GENESIS_FIELD_MANAGER: &str = "decree-genesis";
 /// The field manager of the webhook's `caBundle` alone, so that whoever applies the chart never meets it.
 pub const CA_FIELD_MANAGER: &str = "decree-ca";
 
 /// The name of the Secret with the sidecar's document, in the engine's namespace.
 #[must_use]
 pub fn document_secret(engine: &str) -> String {
+    format!("decree-{engine}")
+}
+
+/// The name of an object that an engine has one of.
+#[must_use]
+pub fn engine_object(engine: &str) -> String {
     format!("decree-{engine}")
 }
 

@@ -31,9 +31,23 @@ spec:
 ",
     )
     .unwrap();
-    assert_eq!(engine.spec.kafka.replication_factor, 3);
+    assert_eq!(engine.spec.kafka.unwrap().replication_factor, 3);
+    assert_eq!(engine.spec.consensus_group, None);
     assert_eq!(engine.spec.failure_detection.suspect_after, 3);
     assert_eq!(serde_json::to_value(&engine.spec.failure_detection).unwrap()["heartbeat"], "1s");
+}
+
+#[test]
+fn one_thing_orders_and_goes_on_to() {
+    let crd = serde_json::to_value(DecisionEngine::crd()).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let rules = spec["x-kubernetes-validations"].to_string();
+    for part in
+        ["one of kafka and consensusGroup is needed", "is not supported yet", "the order can't change"]
+    {
+        assert!(rules.contains(part), "{part} in {rules}");
+    }
+    assert_eq!(spec["required"].to_string(), r#"["agents"]"#);
 }
 
 #[test]

@@ -25,6 +25,26 @@ pub fn counter_engine(bed: &Bed, name: &str) -> Value {
     replicating(bed, name, "counter", &app, &json!({"methods": ["POST"], "pathPrefix": "/"}))
 }
 
+/// The same, ordered by a group among its own sidecars, with no Kafka at all; the group has the engine's name.
+pub fn grouped_counter_engine(bed: &Bed, name: &str) -> Value {
+    let mut engine = counter_engine(bed, name);
+    engine["spec"]["consensusGroup"] = json!({"name": name});
+    if let Some(spec) = engine["spec"].as_object_mut() {
+        spec.remove("kafka");
+    }
+    engine
+}
+
+/// A group with so many voters.
+pub fn group(name: &str, voters: usize) -> Value {
+    json!({
+        "apiVersion": "decree.dev/v1alpha1",
+        "kind": "ConsensusGroup",
+        "metadata": {"name": name},
+        "spec": {"voters": voters},
+    })
+}
+
 /// An engine whose agents are recorders that are sent the requests themselves; its Service has its name.
 pub fn replicated_recorder_engine(bed: &Bed, name: &str) -> Value {
     replicating(bed, name, "recorder", &recorder(), &json!({"methods": ["POST"], "pathPrefix": "/decisions"}))

@@ -12,6 +12,7 @@ mod promises {
     mod credentials;
     mod deletion;
     mod exactly_once;
+    mod group;
     mod healing;
     mod jobs;
     mod kafka_clients;

@@ -64,6 +64,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// `host:port` by which sidecars reach it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}.{}.svc:443", self.webhook_service, self.operator_namespace)
+    }
+
     /// What the API server calls the webhook.
     fn names(&self) -> Vec<String> {
         let name = format!("{}.{}.svc", self.webhook_service, self.operator_namespace);

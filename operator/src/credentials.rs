@@ -21,8 +21,8 @@ pub type Secrets = BTreeMap<String, Option<Data>>;
 /// What the Secrets give, or what is wrong with them.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// The operator's way to the brokers.
-    pub operator: Result<Connection, Problem>,
+    /// The operator's way to the brokers; none where there are none.
+    pub operator: Option<Result<Connection, Problem>>,
     /// What lies beside the sidecars' document; what could not be had is missing.
     pub files: Data,
     /// Why it is missing.
@@ -57,7 +57,7 @@ fn mechanism(mechanism: kafka::Mechanism) -> Mechanism {
 /// Which Secrets a spec names.
 #[must_use]
 pub fn names(spec: &DecisionEngineSpec) -> BTreeSet<String> {
-    let (agents, admin) = accesses(&spec.kafka);
+    let (agents, admin) = spec.kafka.as_ref().map(accesses).unwrap_or_default();
     let headers = spec.agents.iter().filter_map(|agent| agent.app.deliver_headers.as_ref());
     let mut names: BTreeSet<_> = headers.map(|headers| headers.secret.name.clone()).collect();
     for Access { tls, sasl } in [Some(agents), admin].into_iter().flatten() {
@@ -71,12 +71,14 @@ pub fn names(spec: &DecisionEngineSpec) -> BTreeSet<String> {
 /// Everything at once; each part is there though another is missing.
 #[must_use]
 pub fn of(spec: &DecisionEngineSpec, secrets: &Secrets) -> Credentials {
-    let (agents, admin) = accesses(&spec.kafka);
     let mut problems = Vec::new();
     let mut files = Data::new();
-    match secured(&agents, "spec.kafka", secrets) {
-        Ok((tls, sasl)) => files.extend(files_of(tls.as_ref(), sasl.as_ref())),
-        Err(problem) => problems.push(problem),
+    let ways = spec.kafka.as_ref().map(|kafka| (kafka, accesses(kafka)));
+    if let Some((_, (agents, _))) = &ways {
+        match secured(agents, "spec.kafka", secrets) {
+            Ok((tls, sasl)) => files.extend(files_of(tls.as_ref(), sasl.as_ref())),
+            Err(problem) => problems.push(problem),
+        }
     }
     for agent in &spec.agents {
         let Some(headers) = &agent.app.deliver_headers else { continue };
@@ -86,9 +88,10 @@ pub fn of(spec: &DecisionEngineSpec, secrets: &Secrets) -> Credentials {
             Err(problem) => problems.push(problem),
         }
     }
-    let (own, field) = admin.as_ref().map_or((&agents, "spec.kafka"), |admin| (admin, "spec.kafka.admin"));
-    let operator = secured(own, field, secrets).map(|(tls, sasl)| {
-        Connection::plain(spec.kafka.bootstrap_servers.iter().cloned(), CLIENT).secured(tls, sasl)
+    let operator = ways.map(|(kafka, (agents, admin))| {
+        let own = admin.as_ref().map_or((&agents, "spec.kafka"), |admin| (admin, "spec.kafka.admin"));
+        let (tls, sasl) = secured(own.0, own.1, secrets)?;
+        Ok(Connection::plain(kafka.bootstrap_servers.iter().cloned(), CLIENT).secured(tls, sasl))
     });
     Credentials { operator, files, problems }
 }
@@ -264,7 +267,7 @@ agents: [{{class: x, app: {{port: 80, deliverHeaders: {{secret: {{name: token}}}
         assert_eq!(names(&spec).into_iter().collect::<Vec<_>>(), ["admin", "agents", "ca", "cert", "token"]);
         let Credentials { operator, files, problems } = of(&spec, &all());
         assert_eq!(problems, []);
-        let sasl = operator.unwrap().sasl.unwrap();
+        let sasl = operator.unwrap().unwrap().sasl.unwrap();
         assert_eq!((sasl.username.as_str(), sasl.password.as_str()), ("b", "admin-secret"));
         let text: Vec<_> =
             files.iter().map(|(name, bytes)| (name.as_str(), String::from_utf8_lossy(bytes))).collect();
@@ -280,7 +283,7 @@ agents: [{{class: x, app: {{port: 80, deliverHeaders: {{secret: {{name: token}}}
         secrets.insert("agents".into(), secret(&[("username", "a")]));
         secrets.insert("token".into(), None);
         let Credentials { operator, files, problems } = of(&spec(BOTH), &secrets);
-        assert!(operator.is_ok() && files.is_empty());
+        assert!(operator.unwrap().is_ok() && files.is_empty());
         let said: Vec<_> = problems.iter().map(|p| (p.reason, p.message.as_str())).collect();
         assert!(
             matches!(said[..], [("SecretMissing", one), ("SecretMissing", two)]
@@ -289,7 +292,7 @@ agents: [{{class: x, app: {{port: 80, deliverHeaders: {{secret: {{name: token}}}
             "{said:?}"
         );
         secrets.insert("admin".into(), secret(&[("username", "b"), ("password", "x\n")]));
-        let refused = of(&spec(BOTH), &secrets).operator.unwrap_err();
+        let refused = of(&spec(BOTH), &secrets).operator.unwrap().unwrap_err();
         assert_eq!(refused.reason, "SecretInvalid");
         assert!(refused.message.contains("line break"), "{}", refused.message);
     }

@@ -2,4 +2,5 @@
 
 pub mod digests;
 pub mod heartbeats;
+pub mod leaders;
 pub mod suspect;

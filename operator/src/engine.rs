@@ -6,6 +6,7 @@ pub mod context;
 pub mod documents;
 pub mod explain;
 pub mod fetch;
+pub mod ledger;
 pub mod notes;
 pub mod plan;
 pub mod problem;
@@ -148,7 +149,7 @@ async fn round(name: &EngineName, context: &Context) -> Result<Next, Error> {
     };
     plan.alerts.append(&mut tended.alerts);
     let problems = [plan.problems.as_slice(), &applied.problems].concat();
-    let waiting = applied.look_again.then_some("topics are being made").or(plan.waiting);
+    let waiting = applied.look_again.then_some("the log is being made").or(plan.waiting);
     let outcome = Outcome { plan, applied, tended, problems, waiting };
     write(name, &fetched, &outcome, context).await?;
     Ok(outcome.next(&fetched, name, context))
@@ -178,8 +179,9 @@ impl Outcome {
 
 /// Of an engine that can't be, only what is remembered is known.
 fn refused(fetched: &Fetched, problem: Problem) -> Plan {
-    let topic = fetched.object.status.as_ref().and_then(|status| status.topic.clone());
-    Plan { problems: vec![problem], topic, ..Plan::default() }
+    let status = fetched.object.status.as_ref();
+    let (topic, log) = status.map(|status| (status.topic.clone(), status.log.clone())).unwrap_or_default();
+    Plan { problems: vec![problem], topic, log, ..Plan::default() }
 }
 
 /// Writes the status if it differs, and tells what changed.
@@ -198,7 +200,9 @@ async fn write(
         problems: &outcome.problems,
         alerts: &outcome.plan.alerts,
         waiting: outcome.waiting,
+        order: if fetched.object.spec.consensus_group.is_some() { "raft" } else { "kafka" },
         topic: outcome.applied.made.clone().or(outcome.plan.topic.clone()),
+        log: outcome.plan.log.clone(),
         pods: &fetched.pods,
         view: &fetched.view,
         poisoned: &outcome.tended.poisoned,
@@ -230,7 +234,9 @@ fn passes(
     status: &DecisionEngineStatus,
 ) -> bool {
     let known = previous.filter(|previous| {
-        previous.observed_generation == status.observed_generation && previous.topic == status.topic
+        previous.observed_generation == status.observed_generation
+            && previous.topic == status.topic
+            && previous.log == status.log
     });
     let work = outcome.waiting.is_some() && outcome.problems.is_empty();
     work && known.is_some_and(|previous| fetched.topics.is_none() || status::is_ready(previous))

@@ -6,6 +6,7 @@
 //!                         │                │     └── detector ◀─┐       ├─▶ render ──▶ Secret, Services
 //!                         │                ▼                   │       └─▶ topics ──▶ Kafka
 //!                         │             events ──▶ Events      └── heartbeats topics
+//!                         ├─▶ group::reconcile: the same five steps ──call──▶ sidecars: who orders an engine's commands
 //!                         ├─▶ lease: which of several operators leads, and so reconciles
 //!                         ├─▶ webhook ──▶ inject: the sidecar into labelled pods (certs: how the API server trusts it)
 //!                         │       └─────▶ identity: certificates for sidecars that show their token

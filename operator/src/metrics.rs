@@ -26,6 +26,12 @@ pub struct Metrics {
     pub reconcile_seconds: Histogram,
     /// `decree_operator_engines`.
     pub engines: Gauge,
+    /// `decree_operator_group_reconcile_total{result}`.
+    pub group_reconciles: Family<Ended, Counter>,
+    /// `decree_operator_group_reconcile_seconds`.
+    pub group_reconcile_seconds: Histogram,
+    /// `decree_operator_groups`.
+    pub groups: Gauge,
     /// `decree_operator_injections_total{result}`.
     pub injections: Family<Ended, Counter>,
     /// `decree_operator_identities_total{result}`.
@@ -40,15 +46,31 @@ impl Metrics {
         let reconciles = Family::default();
         let reconcile_seconds = Histogram::new(exponential_buckets(0.001, 4.0, 9));
         let engines = Gauge::default();
+        let group_reconciles = Family::default();
+        let group_reconcile_seconds = Histogram::new(exponential_buckets(0.001, 4.0, 9));
+        let groups = Gauge::default();
         let injections = Family::default();
         let identities = Family::default();
         let operator = registry.sub_registry_with_prefix("decree_operator");
         operator.register("reconcile", "Reconciliations of engines", reconciles.clone());
         operator.register("reconcile_seconds", "How long one took", reconcile_seconds.clone());
         operator.register("engines", "Engines that are looked after", engines.clone());
+        operator.register("group_reconcile", "Reconciliations of groups", group_reconciles.clone());
+        operator.register("group_reconcile_seconds", "How long one took", group_reconcile_seconds.clone());
+        operator.register("groups", "Groups that are looked after", groups.clone());
         operator.register("injections", "Pods that the webhook was asked about", injections.clone());
         operator.register("identities", "Certificates that sidecars asked for", identities.clone());
-        Self { registry: Arc::new(registry), reconciles, reconcile_seconds, engines, injections, identities }
+        Self {
+            registry: Arc::new(registry),
+            reconciles,
+            reconcile_seconds,
+            engines,
+            group_reconciles,
+            group_reconcile_seconds,
+            groups,
+            injections,
+            identities,
+        }
     }
 
     /// As Prometheus reads them.
@@ -79,11 +101,16 @@ mod tests {
         metrics.injections.get_or_create(&Ended { result: "injected" }).inc();
         metrics.identities.get_or_create(&Ended { result: "issued" }).inc();
         metrics.reconcile_seconds.observe(0.1);
+        metrics.group_reconciles.get_or_create(&Ended { result: "ok" }).inc();
+        metrics.group_reconcile_seconds.observe(0.1);
         let text = metrics.text().unwrap();
         for name in [
             r#"decree_operator_reconcile_total{result="ok"} 1"#,
             "decree_operator_reconcile_seconds_count 1",
             "decree_operator_engines 0",
+            r#"decree_operator_group_reconcile_total{result="ok"} 1"#,
+            "decree_operator_group_reconcile_seconds_count 1",
+            "decree_operator_groups 0",
             r#"decree_operator_injections_total{result="injected"} 1"#,
             r#"decree_operator_identities_total{result="issued"} 1"#,
         ] {

@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod document;
+pub mod group;
 pub mod isolation;
 pub mod secret;
 pub mod service;

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use decree_crds::DecisionEngine;
+use decree_crds::{ConsensusGroup, DecisionEngine};
 use decree_wire::position::EngineName;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
@@ -23,6 +23,7 @@ use crate::care::pods;
 use crate::certs::authority::Material;
 use crate::certs::{self, Keeper};
 use crate::detector::heartbeats::Heartbeats;
+use crate::detector::leaders;
 use crate::engine;
 use crate::engine::context::{Context, Stores};
 use crate::engine::documents::Documents;
@@ -30,6 +31,9 @@ use crate::engine::notes::Notes;
 use crate::engine::secrets::Secrets;
 use crate::events::Events;
 use crate::evictor::Evictor;
+use crate::group;
+use crate::group::call::Calls;
+use crate::group::notes::GroupName;
 use crate::health::{self, Gate, Readiness};
 use crate::identity;
 use crate::identity::route::Issuer;
@@ -90,6 +94,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// So many engines at once: one that waits for its Kafka must not hold up the others.
 const CONCURRENCY: u16 = 64;
+/// So many engines or groups may be waiting to be looked at; what comes then is found by the next look.
+const TOUCHED: usize = 1024;
 /// What happens within this becomes one reconcile: a rollout touches many pods at once.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
@@ -128,11 +134,24 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         }
     });
 
+    let (told, authority) = watch::channel(None);
+    let (engines_due, due) = mpsc::channel(TOUCHED);
+    let calls = Calls::new(authority.clone());
+    tasks.spawn({
+        let (heartbeats, calls, stop) = (heartbeats.clone(), calls.clone(), stop.clone());
+        async move {
+            ("leaders", {
+                leaders::run(heartbeats, calls, stop).await;
+                Ok(())
+            })
+        }
+    });
     let watches = watches::begin(&client, namespace.as_deref());
     let engines = watches.engines.0.clone();
     let context = Arc::new(Context {
         stores: Stores {
             engines: engines.clone(),
+            groups: watches.groups.0.clone(),
             pods: watches.pods.0.clone(),
             services: watches.services.0.clone(),
             budgets: watches.budgets.0.clone(),
@@ -148,11 +167,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         documents: Documents::default(),
         notes: Notes::default(),
         leads: leads.clone(),
+        certs: webhook_config.certs.clone(),
+        calls,
+        group_notes: group::notes::Notes::default(),
+        engines_due,
         cluster: OnceCell::new(),
         client: client.clone(),
     });
     let stores = context.stores.clone();
-    let controlling = control(watches, changed, context, stop.clone());
+    let (touch, touched) = mpsc::channel(TOUCHED);
+    let (groups, watches) = watches.divided(&engines, &touch);
+    let grouping = control_groups(groups, touched, context.clone(), stop.clone());
+    tasks.spawn(async move {
+        ("groups", {
+            grouping.await;
+            Ok(())
+        })
+    });
+    let heard = futures::stream::select(ReceiverStream::new(changed), ReceiverStream::new(due));
+    let controlling = control(watches, heard, context, stop.clone());
     tasks.spawn(async move {
         ("controller", {
             controlling.await;
@@ -161,7 +194,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     });
     tasks.spawn(open_when_seen(stores, watched, stop.clone()));
 
-    let (told, authority) = watch::channel(None);
     let certs = webhook_config.certs.clone();
     tasks.spawn(keep_authority(client.clone(), certs.clone(), leads.clone(), told, stop.clone()));
     let issuer = Issuer::new(Arc::new(Cluster::new(client.clone())), authority, metrics.clone());
@@ -176,12 +208,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
 /// Reconciles engines when they, or what belongs to them, changed.
 async fn control(
-    watches: watches::Watches,
-    changed: mpsc::Receiver<EngineName>,
+    watches: watches::EngineWatches,
+    heard: impl Stream<Item = EngineName> + Send + 'static,
     context: Arc<Context>,
     stop: CancellationToken,
 ) {
-    let heard = ReceiverStream::new(changed).map(|name| ObjectRef::new(&name.name).within(&name.namespace));
+    let heard = heard.map(|name| ObjectRef::new(&name.name).within(&name.namespace));
     let (engines, stream) = watches.engines;
     // While another leads, what is seen fills the stores; when this one does, all is looked at.
     let (leads, stores) = (context.leads.clone(), context.stores.clone());
@@ -227,6 +259,37 @@ async fn account(result: Reconciled, engines: &Store<DecisionEngine>, context: &
         Err(ControllerError::ReconcilerFailed(..)) | Ok(_) => {} // told by the error policy
         Err(error) => tracing::warn!(%error, "the controller reports"),
     }
+}
+
+/// Reconciles groups when they, an engine that names them, or one of its pods changed.
+async fn control_groups(
+    (groups, stream): watches::Watch<ConsensusGroup>,
+    touched: mpsc::Receiver<GroupName>,
+    context: Arc<Context>,
+    stop: CancellationToken,
+) {
+    let touched = ReceiverStream::new(touched).map(|name| ObjectRef::new(&name.name).within(&name.namespace));
+    let leads = context.leads.clone();
+    let begun = futures::stream::once(async move { leads.begun().await });
+    let controller = Controller::for_stream(stream, groups.clone())
+        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .reconcile_on(touched)
+        .reconcile_all_on(begun)
+        .graceful_shutdown_on(stop.cancelled_owned());
+    let results = controller.run(group::reconcile, group::on_error, Arc::clone(&context));
+    results
+        .for_each(async |result| {
+            context.metrics.groups.set(i64::try_from(groups.len()).unwrap_or(i64::MAX));
+            match result {
+                Err(ControllerError::ObjectNotFound(gone)) => context.group_notes.forget(&GroupName {
+                    namespace: gone.namespace.clone().unwrap_or_default(),
+                    name: gone.name.clone(),
+                }),
+                Err(ControllerError::ReconcilerFailed(..)) | Ok(_) => {} // told by the error policy
+                Err(error) => tracing::warn!(%error, "the controller of groups reports"),
+            }
+        })
+        .await;
 }
 
 async fn keep_authority(

@@ -14,8 +14,8 @@ pub struct Engine {
     pub name: EngineName,
     /// `metadata.uid`: what owns the engine's objects.
     pub uid: String,
-    /// Its topics.
-    pub kafka: Kafka,
+    /// What makes its order.
+    pub order: Order,
     /// At least one, names unique.
     pub classes: Vec<Class>,
     /// How often each sidecar says where it is.
@@ -24,6 +24,15 @@ pub struct Engine {
     pub suspect_after: u32,
     /// So many agents of a class may be away at once when one is evicted.
     pub max_unavailable: usize,
+}
+
+/// What makes an engine's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The broker of one partition.
+    Kafka(Box<Kafka>),
+    /// A quorum of the agents: the `ConsensusGroup` of this name.
+    Group(String),
 }
 
 /// The engine's topics.
@@ -108,6 +117,15 @@ pub struct Service {
 }
 
 impl Engine {
+    /// Its topics; none where a group orders.
+    #[must_use]
+    pub fn kafka(&self) -> Option<&Kafka> {
+        match &self.order {
+            Order::Kafka(kafka) => Some(kafka),
+            Order::Group(_) => None,
+        }
+    }
+
     /// The settings entry that a new log of this engine begins with.
     #[must_use]
     pub fn settings(&self, cluster: &str) -> Settings {
@@ -120,6 +138,23 @@ impl Engine {
     }
 }
 
+/// Topics for tests.
+#[cfg(test)]
+#[must_use]
+pub(crate) fn example_kafka() -> Kafka {
+    Kafka {
+        servers: vec!["kafka-0.kafka:9092".into()],
+        access: Access::default(),
+        admin: None,
+        replication: 3,
+        topic: "decree.shop.policy".into(),
+        heartbeats: "decree.shop.policy.heartbeats".into(),
+        config: BTreeMap::new(),
+        adopt: false,
+        delete: false,
+    }
+}
+
 /// An engine for tests.
 #[cfg(test)]
 #[must_use]
@@ -129,17 +164,7 @@ pub(crate) fn example() -> Engine {
     Engine {
         name: EngineName { namespace: "shop".into(), name: "policy".into() },
         uid: "engine-uid".into(),
-        kafka: Kafka {
-            servers: vec!["kafka-0.kafka:9092".into()],
-            access: Access::default(),
-            admin: None,
-            replication: 3,
-            topic: "decree.shop.policy".into(),
-            heartbeats: "decree.shop.policy.heartbeats".into(),
-            config: BTreeMap::new(),
-            adopt: false,
-            delete: false,
-        },
+        order: Order::Kafka(Box::new(example_kafka())),
         classes: vec![Class {
             name: "opa".into(),
             port: 8181,

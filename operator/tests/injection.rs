@@ -32,6 +32,11 @@ fn a_pod_with_probes_and_named_ports() {
 }
 
 #[test]
+fn a_member_of_a_group() {
+    golden("member");
+}
+
+#[test]
 fn a_pod_that_only_a_new_one_can_stand_in_for() {
     golden("lasting");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use decree_wire::document::{Class, Document};
 use decree_wire::heartbeat::{CallsFor, Trouble};
@@ -15,8 +16,8 @@ use crate::barrier;
 use crate::config::Pod;
 use crate::config::document::Documents;
 use crate::log::Log;
-use crate::log::raft::RaftLog;
 use crate::log::refusals::Refusals;
+use crate::member::Seat;
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::problem::Problem;
@@ -54,7 +55,7 @@ struct Inner {
     metrics: Metrics,
     probe: Probe,
     engine: watch::Sender<Option<Arc<Engine>>>,
-    member: OnceLock<RaftLog>,
+    seat: OnceLock<Seat>,
     heartbeats: watch::Sender<Heartbeats>,
     was_ready: AtomicBool,
     given_up: CancellationToken,
@@ -77,12 +78,12 @@ impl Agent {
     pub fn new(pod: Pod, documents: Documents, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
             probe: Probe::new(pod.liveness.clone(), pod.ip.clone()),
+            shutdown: shutdown::Handle::new(Duration::from_secs(pod.grace_seconds)),
             pod,
             documents,
-            shutdown: shutdown::Handle::default(),
             metrics,
             engine: watch::Sender::new(None),
-            member: OnceLock::new(),
+            seat: OnceLock::new(),
             heartbeats: watch::Sender::default(),
             was_ready: AtomicBool::new(false),
             given_up: CancellationToken::new(),
@@ -126,15 +127,15 @@ impl Agent {
         }
     }
 
-    /// This agent's member of the group that orders is there. It is opened once a process.
-    pub fn set_member(&self, member: RaftLog) {
-        let _ = self.0.member.set(member);
+    /// This agent's seat in the group that orders is there. It is opened once a process.
+    pub fn set_seat(&self, seat: Seat) {
+        let _ = self.0.seat.set(seat);
     }
 
-    /// This agent's member of the group that orders; none before it is opened, or where Kafka orders.
+    /// This agent's seat in the group that orders; none before it is opened, or where Kafka orders.
     #[must_use]
-    pub fn member(&self) -> Option<&RaftLog> {
-        self.0.member.get()
+    pub fn seat(&self) -> Option<&Seat> {
+        self.0.seat.get()
     }
 
     /// The engine is there.
@@ -274,9 +275,11 @@ impl Agent {
         let documents = self.0.documents.borrow().clone();
         let class = class(&documents, self.0.pod.class.as_deref());
         let progress = self.progress();
+        let group = self.seat().and_then(Seat::waits);
         let facts = Facts {
             phase: self.phase(),
             document: class.as_ref().map(drop).map_err(String::as_str),
+            group: group.as_ref(),
             progress: progress.as_ref(),
         };
         judge(facts, documents.trouble.as_deref())

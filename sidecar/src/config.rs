@@ -44,6 +44,9 @@ pub struct Pod {
     /// The user's own liveness check, as JSON; none where the user has none.
     #[arg(long, env = env::LIVENESS)]
     pub liveness: Option<Liveness>,
+    /// The pod's `terminationGracePeriodSeconds`: a member of a group goes on voting for nearly as long.
+    #[arg(long, env = env::GRACE, default_value_t = 30)]
+    pub grace_seconds: u64,
     /// The pod's own address, where a check that names no host goes.
     #[arg(long = "pod-ip", env = env::IP, default_value = "127.0.0.1")]
     pub ip: String,

@@ -19,12 +19,14 @@ use crate::heartbeat::Publish;
 use crate::life::Life;
 use crate::life::system::System;
 use crate::log::Log;
+use crate::member::Seat;
 use crate::metrics::timed::Timed;
 use crate::propose::Proposer;
 use crate::replica::{self, Replica};
 
 mod brokers;
 mod certificates;
+mod decided;
 mod fixed;
 mod forming;
 mod group;
@@ -72,7 +74,9 @@ pub async fn run(
     let Some(Ordered { log, keep: order }) = opened else { return Ok(()) };
     let app = Arc::new(HttpApp::new(app_settings(&agent, &class)));
     let ports = Ports { log, app: app.clone(), life: Arc::new(System::new(class.port)) };
-    let (expected, expecting) = watch::channel(incarnation(&document));
+    // A disk knows of which group it is before the document says so.
+    let own = agent.seat().and_then(Seat::genesis).map(|genesis| genesis.incarnation.clone());
+    let (expected, expecting) = watch::channel(incarnation(&document).or(own));
     let (replica, barriers) = open(&agent, &places, (&document, &class), ports, expecting)?;
 
     // They end together: with the replica stopped, nothing passes a barrier any more. A replica that failed ends all

@@ -11,6 +11,7 @@ use serde::Serialize;
 use decree_wire::heartbeat::Trouble;
 
 use crate::agent::Agent;
+use crate::member::Seat;
 use crate::problem::Problem;
 use crate::status::{self, Status};
 
@@ -55,7 +56,8 @@ async fn readyz(State(agent): State<Agent>) -> Response {
 async fn metrics(State(agent): State<Agent>) -> impl IntoResponse {
     let engine = agent.document().map(|document| document.engine.to_string()).unwrap_or_default();
     let class = agent.class().map(|class| class.name).unwrap_or_default();
-    let text = agent.metrics().encode(&engine, &class, agent.progress().as_ref());
+    let group = agent.seat().and_then(Seat::log).map(|log| log.view());
+    let text = agent.metrics().encode(&engine, &class, agent.progress().as_ref(), group.as_ref());
     ([(header::CONTENT_TYPE, OPENMETRICS)], text)
 }
 

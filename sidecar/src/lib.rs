@@ -9,7 +9,7 @@
 //! ```
 //!
 //! In order of dependency: [`log`], [`app`], [`life`] (three ports), [`replica`] (the state machine); then what stands
-//! around it: [`shutdown`], [`metrics`], [`peers`] (between sidecars), [`config`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
+//! around it: [`shutdown`], [`metrics`], [`peers`] (between sidecars), [`member`] (this agent in its group), [`config`], [`probe`], [`readiness`], [`propose`], [`barrier`], [`problem`] (the one table
 //! to HTTP), [`agent`] (what the doors share), [`status`], [`intake`], [`answer`], the doors [`api`], [`health`] and
 //! [`replicate`], [`heartbeat`], [`serve`] (`observed` streams), [`descriptors`], `memory`, [`follow`] (opens and keeps the engine), [`run`] (wires the process).
 
@@ -26,6 +26,7 @@ pub mod heartbeat;
 pub mod intake;
 pub mod life;
 pub mod log;
+pub mod member;
 mod memory;
 pub mod metrics;
 mod observed;

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use decree_wire::heartbeat::State;
+use decree_wire::member::Role;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::log::raft::measures::Measures;
+use crate::log::raft::view::View;
 use crate::replica::Progress;
 
 pub mod timed;
@@ -60,6 +63,7 @@ pub struct Metrics {
     apply: Histogram,
     ordered_to_applied: Histogram,
     peer_refusals: Family<[(&'static str, &'static str); 1], Counter>,
+    raft: Measures,
 }
 
 impl Default for Metrics {
@@ -71,6 +75,7 @@ impl Default for Metrics {
             apply: histogram(),
             ordered_to_applied: histogram(),
             peer_refusals: Family::default(),
+            raft: Measures::default(),
         }
     }
 }
@@ -93,14 +98,29 @@ impl Metrics {
         self.peer_refusals.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// What a member of a group measures.
+    #[must_use]
+    pub fn raft(&self) -> &Measures {
+        &self.raft
+    }
+
     /// All of it as OpenMetrics text.
     #[must_use]
-    pub fn encode(&self, engine: &str, class: &str, progress: Option<&Progress>) -> String {
+    pub fn encode(
+        &self,
+        engine: &str,
+        class: &str,
+        progress: Option<&Progress>,
+        group: Option<&View>,
+    ) -> String {
         let labels = [("engine", engine), ("class", class)].map(|(k, v)| (k.into(), v.to_owned().into()));
         let mut registry = Registry::with_labels(labels.into_iter());
         self.register(&mut registry);
         if let Some(progress) = progress {
             register_progress(&mut registry, progress);
+        }
+        if let Some(group) = group {
+            self.register_group(&mut registry, group);
         }
         let mut text = String::new();
         // Writing to a string can't fail.
@@ -108,8 +128,33 @@ impl Metrics {
         text
     }
 
+    fn register_group(&self, registry: &mut Registry, group: &View) {
+        let roles = [
+            (Role::Outside, "outside"),
+            (Role::Learner, "learner"),
+            (Role::Follower, "follower"),
+            (Role::Candidate, "candidate"),
+            (Role::Leader, "leader"),
+        ];
+        let Measures { synced, elections, leaders } = self.raft.clone();
+        registry.register("decree_raft_term", "The term that the member is in", whole(group.term));
+        registry.register(
+            "decree_raft_role",
+            "1 for the part that the member has",
+            one_of("role", &group.role, roles),
+        );
+        let committed = "The index behind the last entry that is known to be ordered";
+        registry.register("decree_raft_committed", committed, whole(group.committed));
+        if let Some(last) = group.last {
+            registry.register("decree_raft_last", "The index of the last entry in the log", whole(last));
+        }
+        registry.register("decree_raft_elections", "Terms that were begun", elections);
+        registry.register("decree_raft_leader_changes", "How often another member led", leaders);
+        registry.register("decree_raft_sync_seconds", "How long the disk took to keep a write", synced);
+    }
+
     fn register(&self, registry: &mut Registry) {
-        let Self { proposals, propose, apply, ordered_to_applied, peer_refusals } = self.clone();
+        let Self { proposals, propose, apply, ordered_to_applied, peer_refusals, raft: _ } = self.clone();
         // The encoder appends `_total`.
         registry.register("decree_proposals", "Proposals by how they ended", proposals);
         registry.register("decree_peer_refusals", "Peers that were refused, by why", peer_refusals);
@@ -123,9 +168,26 @@ impl Metrics {
     }
 }
 
+/// A gauge that can't be below zero.
+fn whole(n: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+/// 1 for one of several labels.
+fn one_of<T: PartialEq>(
+    name: &'static str,
+    own: &T,
+    all: impl IntoIterator<Item = (T, &'static str)>,
+) -> Family<[(&'static str, &'static str); 1], Gauge> {
+    let family = Family::<[(&'static str, &'static str); 1], Gauge>::default();
+    for (other, label) in all {
+        family.get_or_create(&[(name, label)]).set(i64::from(*own == other));
+    }
+    family
+}
+
 /// What is not known has no sample: unknown is not zero.
 fn register_progress(registry: &mut Registry, progress: &Progress) {
-    let whole = |n: u64| ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX));
     if let Some(lag) = progress.lag {
         registry.register("kafka_consumer_lag", "Entries between the head and the replica", whole(lag));
     }
@@ -142,17 +204,14 @@ fn register_progress(registry: &mut Registry, progress: &Progress) {
     if let Some(end) = progress.end {
         registry.register("decree_head", "The next position, as last reported", whole(end.0));
     }
-    let state =
-        Family::<[(&'static str, &'static str); 1], prometheus_client::metrics::gauge::Gauge>::default();
-    for (own, label) in [
+    let states = [
         (State::Waiting, "waiting"),
         (State::CatchingUp, "catching_up"),
         (State::Rebuilding, "rebuilding"),
         (State::Running, "running"),
         (State::Halted, "halted"),
-    ] {
-        state.get_or_create(&[("state", label)]).set(i64::from(own == progress.state));
-    }
+    ];
+    let state = one_of("state", &progress.state, states);
     registry.register("decree_replica_state", "1 for the state that the replica is in", state);
     let (counts, tally) = (progress.counts, progress.tally);
     for (name, help, count) in [
@@ -191,13 +250,35 @@ mod tests {
             tally,
             ..Progress::default()
         };
-        let text = metrics.encode("shop/policy", "opa", Some(&progress));
+        metrics.raft().leaders.inc();
+        let group = View {
+            id: 7,
+            role: Role::Follower,
+            leader: None,
+            term: 3,
+            last: None,
+            committed: 11,
+            applied: 11,
+            at: None,
+            settled: true,
+            voters: Vec::new(),
+            members: Vec::new(),
+            quorum_seen: None,
+        };
+        let text = metrics.encode("shop/policy", "opa", Some(&progress), Some(&group));
         for line in [
             r#"decree_proposals_total{engine="shop/policy",class="opa",result="applied"} 1"#,
             r#"kafka_consumer_lag{engine="shop/policy",class="opa"} 2"#,
             r#"decree_head{engine="shop/policy",class="opa"} 9"#,
             r#"decree_replica_state{engine="shop/policy",class="opa",state="running"} 1"#,
             r#"decree_replica_state{engine="shop/policy",class="opa",state="halted"} 0"#,
+            r#"decree_raft_term{engine="shop/policy",class="opa"} 3"#,
+            r#"decree_raft_role{engine="shop/policy",class="opa",role="follower"} 1"#,
+            r#"decree_raft_role{engine="shop/policy",class="opa",role="leader"} 0"#,
+            r#"decree_raft_committed{engine="shop/policy",class="opa"} 11"#,
+            r#"decree_raft_elections_total{engine="shop/policy",class="opa"} 0"#,
+            r#"decree_raft_leader_changes_total{engine="shop/policy",class="opa"} 1"#,
+            r#"decree_raft_sync_seconds_count{engine="shop/policy",class="opa"} 0"#,
             r#"decree_in_doubt_total{engine="shop/policy",class="opa"} 3"#,
             r#"decree_redelivered_total{engine="shop/policy",class="opa"} 1"#,
             r#"decree_rebuilds_total{engine="shop/policy",class="opa"} 2"#,
@@ -207,7 +288,9 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
-        assert!(!text.contains("kafka_consumer_lag_seconds"), "{text}");
+        for unknown in ["kafka_consumer_lag_seconds", "decree_raft_last"] {
+            assert!(!text.contains(unknown), "{text}");
+        }
         assert!(text.ends_with("# EOF\n"));
     }
 }

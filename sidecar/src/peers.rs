@@ -1,4 +1,5 @@
-//! Peers: calls between the sidecars of one engine, over HTTP/2 and mutual TLS. Knows nothing of what is asked.
+//! Peers: calls between the sidecars of one engine, and the operator's to them, over HTTP/2 and mutual TLS. Knows nothing of
+//! what is asked.
 //!
 //! ```text
 //!   call ─▶ client ─▶ link (one kept connection a peer) ══ TLS, h2 ══▶ server ─▶ router
@@ -6,6 +7,7 @@
 //!                       └──────────▶ identity ─ trust ◀──────────────────┘ who it is, or why it is refused
 //! ```
 
+pub mod caller;
 pub mod client;
 mod heard;
 pub mod identity;

@@ -12,6 +12,8 @@ pub struct Facts<'a> {
     pub phase: Phase,
     /// Whether there is a good document with this agent's class in it.
     pub document: Result<(), &'a str>,
+    /// What this agent's seat in the group waits for, if a group orders.
+    pub group: Option<&'a Trouble>,
     /// The replica; none before one could be opened.
     pub progress: Option<&'a Progress>,
 }
@@ -26,7 +28,7 @@ pub fn unready(facts: Facts<'_>) -> Vec<Trouble> {
         troubles.push(trouble("Draining", "this agent is ending"));
     }
     let Some(progress) = facts.progress else {
-        troubles.push(waiting(facts.document));
+        troubles.push(waiting(facts));
         return troubles;
     };
     troubles.extend(unserving(progress));
@@ -76,10 +78,11 @@ pub fn troubles(facts: Facts<'_>, stale_document: Option<&str>) -> Vec<Trouble> 
     troubles
 }
 
-fn waiting(document: Result<(), &str>) -> Trouble {
-    match document {
-        Ok(()) => trouble("Starting", "the replica is being opened"),
-        Err(why) => trouble("WaitingForDocument", why),
+fn waiting(facts: Facts<'_>) -> Trouble {
+    match (facts.document, facts.group) {
+        (Err(why), _) => trouble("WaitingForDocument", why),
+        (Ok(()), Some(waits)) => waits.clone(),
+        (Ok(()), None) => trouble("Starting", "the replica is being opened"),
     }
 }
 
@@ -124,7 +127,10 @@ mod tests {
     }
 
     fn reasons(phase: Phase, progress: Option<&Progress>) -> Vec<String> {
-        unready(Facts { phase, document: Ok(()), progress }).into_iter().map(|t| t.reason).collect()
+        unready(Facts { phase, document: Ok(()), group: None, progress })
+            .into_iter()
+            .map(|t| t.reason)
+            .collect()
     }
 
     #[test]
@@ -140,7 +146,7 @@ mod tests {
         let away =
             Progress { trouble: Some(trouble("LogUnreachable", "…")), lag: None, end: None, ..well() };
         assert!(reasons(Phase::Running, Some(&away)).is_empty());
-        let facts = Facts { phase: Phase::Running, document: Ok(()), progress: Some(&away) };
+        let facts = Facts { phase: Phase::Running, document: Ok(()), group: None, progress: Some(&away) };
         assert_eq!(troubles(facts, Some("no JSON")).len(), 2, "but it is said");
     }
 
@@ -149,7 +155,7 @@ mod tests {
         let replaced = Some(trouble("LogReplaced", "…"));
         let halted = Progress { state: State::Halted, shared: true, trouble: replaced, ..well() };
         assert!(reasons(Phase::Running, Some(&halted)).is_empty());
-        let facts = Facts { phase: Phase::Running, document: Ok(()), progress: Some(&halted) };
+        let facts = Facts { phase: Phase::Running, document: Ok(()), group: None, progress: Some(&halted) };
         assert_eq!(troubles(facts, None)[0].reason, "LogReplaced", "but it is said");
         for other in
             [Progress { reached: false, ..halted.clone() }, Progress { shared: false, ..halted.clone() }]
@@ -178,5 +184,14 @@ mod tests {
         assert!(reasons(Phase::Running, Some(&overdue)).is_empty());
         assert_eq!(reasons(Phase::Draining, Some(&well())), ["Draining"]);
         assert_eq!(reasons(Phase::Running, None), ["Starting"]);
+    }
+
+    #[test]
+    fn without_a_log_it_says_what_its_seat_in_the_group_waits_for() {
+        let waits = trouble("WaitingForGroup", "…");
+        let facts = Facts { phase: Phase::Running, document: Ok(()), group: Some(&waits), progress: None };
+        assert_eq!(unready(facts), std::slice::from_ref(&waits));
+        let unknown = Facts { document: Err("…"), ..facts };
+        assert_eq!(unready(unknown)[0].reason, "WaitingForDocument");
     }
 }

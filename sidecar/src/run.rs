@@ -27,9 +27,10 @@ use crate::agent::Agent;
 use crate::config::document::Watch;
 use crate::config::{Config, Places};
 use crate::intake::Intake;
+use crate::member::Seat;
 use crate::metrics::Metrics;
 use crate::serve::{Limits, serve};
-use crate::shutdown::Phase;
+use crate::shutdown::{Phase, Seen};
 use crate::{api, descriptors, follow, health, heartbeat, memory, replicate};
 
 /// How often the shutdown is looked at once it has begun.
@@ -138,13 +139,13 @@ async fn open_doors(
 async fn watch_over(tasks: &mut Tasks, agent: &Agent, flushed: &CancellationToken) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let mut applied = false;
+    let mut ended = false;
     loop {
         let phase = agent.phase();
         tokio::select! {
             biased;
             (task, result) = tasks.next() => match result {
-                Ok(()) if task == ENGINE && flushed.is_cancelled() => applied = true,
+                Ok(()) if task == ENGINE && flushed.is_cancelled() => ended = true,
                 Ok(()) => return Err(Error::Ended(task)),
                 Err(error) => return Err(error),
             },
@@ -155,7 +156,8 @@ async fn watch_over(tasks: &mut Tasks, agent: &Agent, flushed: &CancellationToke
         }
         let quiet = agent.engine().is_none_or(|engine| engine.proposer.outstanding() == 0);
         agent.give_up_if_gone();
-        agent.shutdown().step(quiet, applied);
+        let votes = agent.seat().is_some_and(Seat::votes);
+        agent.shutdown().step(Seen { quiet, ended, votes });
         let now = agent.phase();
         if now != phase {
             tracing::info!(phase = ?now, "shutdown");

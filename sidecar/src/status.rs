@@ -1,11 +1,13 @@
 //! Everything about this agent, as JSON: what `/status` and `GET /v1/status` show.
 
 use decree_wire::heartbeat::{CallsFor, Digest, Rebuild, State, Trouble};
+use decree_wire::member::Role;
 use decree_wire::position::{Incarnation, Position};
 use serde::Serialize;
 
 use crate::agent::{Agent, Heartbeats};
-use crate::log::raft::membership::{Seen, View};
+use crate::log::raft::view::{Seen, View};
+use crate::member::Seat;
 use crate::propose::OUTSTANDING;
 use crate::replica::{Application, Counts, Progress, Tally};
 use crate::shutdown::Phase;
@@ -46,8 +48,11 @@ struct Document {
 #[serde(rename_all = "camelCase")]
 struct Group {
     member: u64,
+    incarnation: Option<Incarnation>,
+    role: Role,
     leader: Option<u64>,
     term: u64,
+    /// The index behind the last entry that is known to be ordered.
     committed: u64,
     members: Vec<Member>,
 }
@@ -129,7 +134,7 @@ pub fn status(agent: &Agent) -> Status {
             topic: kafka.map(|kafka| kafka.topic.clone()),
             topic_id: kafka.and_then(|kafka| kafka.topic_id.clone()),
         },
-        group: agent.member().map(|member| group(member.view())),
+        group: agent.seat().map(group),
         replica: agent.progress().map(replica),
         proposals: engine
             .map(|engine| Proposals { outstanding: engine.proposer.outstanding(), limit: OUTSTANDING }),
@@ -137,16 +142,22 @@ pub fn status(agent: &Agent) -> Status {
     }
 }
 
-fn group(view: View) -> Group {
-    let View { id, leader, term, committed, applied: _, at: _, members } = view;
-    let member = |seen: Seen| Member {
+fn group(seat: &Seat) -> Group {
+    let (member, incarnation) = (seat.disk().id(), seat.genesis().map(|genesis| genesis.incarnation.clone()));
+    let Some(view) = seat.log().map(|log| log.view()) else {
+        let (role, members) = (Role::Outside, Vec::new());
+        return Group { member, incarnation, role, leader: None, term: 0, committed: 0, members };
+    };
+    let View { role, leader, term, committed, members, .. } = view;
+    let seen = |seen: Seen| Member {
         id: seen.id,
         pod: seen.member.agent,
         voter: seen.voter,
         matched: seen.matched,
         seen_ms: seen.seen.and_then(|seen| u64::try_from(seen.as_millis()).ok()),
     };
-    Group { member: id, leader, term, committed, members: members.into_iter().map(member).collect() }
+    let members = members.into_iter().map(seen).collect();
+    Group { member, incarnation, role, leader, term, committed, members }
 }
 
 fn replica(progress: Progress) -> Replica {

@@ -6,6 +6,8 @@
 mod authority;
 #[path = "peers/calls.rs"]
 mod calls;
+#[path = "peers/careless.rs"]
+mod careless;
 #[path = "peers/door.rs"]
 mod door;
 #[path = "peers/issuance.rs"]

@@ -19,7 +19,10 @@ pub struct DecisionEngineStatus {
     /// The log's topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<TopicStatus>,
-    /// What makes the order: `kafka`.
+    /// The log of the group that orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogStatus>,
+    /// What makes the order: `kafka` or `raft`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
     /// The next position of the log, as agents last reported it.
@@ -46,6 +49,17 @@ pub struct TopicStatus {
     pub id: String,
     /// Whether this engine made it.
     pub created: bool,
+    /// The settings entry that is in force at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsStatus>,
+}
+
+/// The log of a group.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LogStatus {
+    /// Its incarnation.
+    pub incarnation: String,
     /// The settings entry that is in force at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<SettingsStatus>,

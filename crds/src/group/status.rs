@@ -62,6 +62,8 @@ pub struct GenesisStatus {
     pub first: String,
     /// When a proposer is answered.
     pub durability: DurabilityStatus,
+    /// How often that member was asked to begin. Counted before it is asked: while this is 0, nothing was ever ordered.
+    pub asked: i64,
 }
 
 /// When a proposer is answered.

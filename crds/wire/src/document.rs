@@ -89,6 +89,8 @@ pub mod file {
     pub const USERNAME: &str = "kafka-username";
     /// Its password.
     pub const PASSWORD: &str = "kafka-password";
+    /// The authorities that vouch for who issues certificates.
+    pub const ISSUER: &str = "issuer-ca.crt";
 
     /// The headers that a class' deliveries get: a JSON object.
     #[must_use]

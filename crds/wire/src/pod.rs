@@ -50,6 +50,8 @@ pub mod env {
     pub const VERSION: &str = "DECREE_VERSION";
     /// The pod's address, where the kubelet would ask the application.
     pub const IP: &str = "DECREE_POD_IP";
+    /// The pod's `terminationGracePeriodSeconds`. Absent: 30, which is Kubernetes' own default.
+    pub const GRACE: &str = "DECREE_GRACE_SECONDS";
     /// What gives the application an empty state again: [`crate::probe::Restart`].
     pub const RESTART: &str = "DECREE_RESTART";
     /// The user's own liveness check, as JSON: [`crate::probe::Liveness`]. Absent where there is none, or where the

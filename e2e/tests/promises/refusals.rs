@@ -11,7 +11,7 @@ const ENGINE: &str = "policy";
 /// A fault in a manifest: what is done to a good one, and words that the refusal must contain.
 type Fault = (&'static str, fn(&mut Value), &'static [&'static str]);
 
-const ENGINE_FAULTS: [Fault; 20] = [
+const ENGINE_FAULTS: [Fault; 21] = [
     (
         "both ways to apply",
         |e| class(e)["apply"] = json!({"path": "/x"}),
@@ -75,9 +75,14 @@ const ENGINE_FAULTS: [Fault; 20] = [
         &["spec.kafka.topic.config", "remove them from topic.config"],
     ),
     (
-        "no Kafka",
+        "nothing that orders",
         |e| drop(e["spec"].as_object_mut().and_then(|s| s.remove("kafka"))),
-        &["spec.kafka", "Required"],
+        &["spec", "one of kafka and consensusGroup is needed"],
+    ),
+    (
+        "two things that order",
+        |e| e["spec"]["consensusGroup"] = json!({"name": "policy"}),
+        &["spec", "kafka beside consensusGroup is not supported yet"],
     ),
     ("no agents", |e| e["spec"]["agents"] = json!([]), &["spec.agents", "at least 1"]),
     (

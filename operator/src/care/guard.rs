@@ -34,16 +34,27 @@ pub struct Guards {
     pub alerts: Vec<Alert>,
 }
 
-/// Decides; `budgets` and `policies` are all of the engine's namespace.
+/// Decides; `budgets` and `policies` are all of the engine's namespace. So many agents the engine's group can spare; none
+/// where Kafka orders.
 #[must_use]
 pub fn guards(
     engine: &Engine,
     all: &[Arc<Pod>],
     budgets: &[Arc<PodDisruptionBudget>],
     policies: &[Arc<NetworkPolicy>],
+    spared: Option<usize>,
 ) -> Guards {
     let mut guards = Guards::default();
     let mut wanted_budgets = vec![];
+    if let Some(spared) = spared {
+        let pods: Vec<&Pod> = all.iter().map(AsRef::as_ref).filter(|pod| !pods::has_ended(pod)).collect();
+        let others = selecting(engine, &pods, budgets, |budget| budget.spec.as_ref()?.selector.as_ref());
+        if !others.is_empty() {
+            guards.alerts.push(other_budgets_of_group(spared, &others));
+        } else if countable(&pods) {
+            wanted_budgets.push(render::budget::of_group(engine, spared));
+        }
+    }
     let mut wanted_policies = vec![];
     for class in &engine.classes {
         let pods: Vec<&Pod> = all
@@ -51,11 +62,13 @@ pub fn guards(
             .map(AsRef::as_ref)
             .filter(|pod| !pods::has_ended(pod) && pods::class(pod, engine) == Some(class))
             .collect();
-        let others = selecting(engine, &pods, budgets, |budget| budget.spec.as_ref()?.selector.as_ref());
-        if others.is_empty() {
-            wanted_budgets.extend(budget(engine, class, &pods));
-        } else {
-            guards.alerts.push(other_budgets(class, &others));
+        if spared.is_none() {
+            let others = selecting(engine, &pods, budgets, |budget| budget.spec.as_ref()?.selector.as_ref());
+            if !others.is_empty() {
+                guards.alerts.push(other_budgets(class, &others));
+            } else if countable(&pods) {
+                wanted_budgets.push(render::budget::of_class(engine, class));
+            }
         }
         if !class.isolate {
             continue;
@@ -84,12 +97,24 @@ fn kept_ports(pods: &[&Pod]) -> BTreeSet<u16> {
     pinned.filter(|port| *port > 0 && !(port::HEALTH..=port::PEERS).contains(port)).collect()
 }
 
-/// None over the pods of a Job or a DaemonSet: these can't be scaled, and Kubernetes refuses every eviction of a pod
+/// No budget over the pods of a Job or a DaemonSet: these can't be scaled, and Kubernetes refuses every eviction of a pod
 /// whose budget it can't count.
-fn budget(engine: &Engine, class: &Class, pods: &[&Pod]) -> Option<PodDisruptionBudget> {
+fn countable(pods: &[&Pod]) -> bool {
     let countable =
         |pod: &&Pod| pods::owner(pod).is_none_or(|owner| !matches!(owner.kind.as_str(), "Job" | "DaemonSet"));
-    pods.iter().all(countable).then(|| render::budget::budget(engine, class))
+    pods.iter().all(countable)
+}
+
+/// How many agents a group with so many members can spare, if so many voters are wanted. One alone holds everything, and two
+/// need each other; a learner takes the place of one that goes.
+#[must_use]
+pub fn spared(voters: usize, members: usize) -> usize {
+    match (voters.min(members).saturating_sub(1) / 2, members > voters) {
+        // Before it has begun there is nothing to be lost.
+        _ if members == 0 => 1,
+        (0, true) => 1,
+        (spared, _) => spared,
+    }
 }
 
 /// Names of objects that are not Decree's and select one of the pods.
@@ -149,6 +174,18 @@ fn other_budgets(class: &Class, others: &[String]) -> Alert {
     }
 }
 
+fn other_budgets_of_group(spared: usize, others: &[String]) -> Alert {
+    Alert {
+        reason: "OtherDisruptionBudget",
+        message: format!(
+            "PodDisruptionBudget {} selects agents of this engine, so that Decree keeps none of its own beside it; see that one \
+             of them selects them all and lets at most {spared} be unavailable at a time: more, and the group orders nothing. \
+             Kubernetes evicts no pod that two select",
+            pods::named(others.iter().map(String::as_str)),
+        ),
+    }
+}
+
 fn isolation_missing(class: &Class, kept: &BTreeSet<u16>, others: &[String]) -> Alert {
     let closed: BTreeSet<u16> = kept.iter().copied().chain([class.port]).collect();
     let closed = closed.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
@@ -176,6 +213,7 @@ pub fn engine_of(meta: &ObjectMeta) -> Option<&String> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
     use serde_json::json;
 
     use super::super::pods::example;
@@ -192,17 +230,17 @@ mod tests {
     #[test]
     fn a_budget_for_each_class_is_made_once() {
         let pods = [Arc::new(example("a", true))];
-        let first = guards(&engine(), &pods, &[], &[]);
+        let first = guards(&engine(), &pods, &[], &[], None);
         assert_eq!(first.budgets.len(), 1);
         assert!(first.alerts.is_empty() && first.policies.is_empty());
         let there = Arc::new(first.budgets[0].clone());
-        assert_eq!(guards(&engine(), &pods, &[there], &[]), Guards::default());
+        assert_eq!(guards(&engine(), &pods, &[there], &[], None), Guards::default());
     }
 
     #[test]
     fn beside_a_users_own_budget_there_is_none() {
         let pods = [Arc::new(example("a", true))];
-        let ours = Arc::new(guards(&engine(), &pods, &[], &[]).budgets[0].clone());
+        let ours = Arc::new(guards(&engine(), &pods, &[], &[], None).budgets[0].clone());
         let theirs = budget_("mine", json!({"matchLabels": {"app": "opa"}}));
         let elsewhere = budget_(
             "another",
@@ -210,21 +248,52 @@ mod tests {
                 {"key": "app", "operator": "NotIn", "values": ["opa"]},
             ]}),
         );
-        let beside = guards(&engine(), &pods, &[ours, theirs.clone(), elsewhere.clone()], &[]);
+        let beside = guards(&engine(), &pods, &[ours, theirs.clone(), elsewhere.clone()], &[], None);
         assert!(beside.budgets.is_empty());
         assert_eq!(beside.budgets_gone[0].0, "decree-policy.opa");
         assert!(beside.alerts[0].message.contains("mine selects"), "{}", beside.alerts[0].message);
         let several = budget_("all", json!({}));
-        let two = guards(&engine(), &pods, &[theirs, several], &[]);
+        let two = guards(&engine(), &pods, &[theirs, several], &[], None);
         assert!(two.alerts[0].message.contains("all, mine") && two.alerts[0].message.contains("leave one"));
-        assert_eq!(guards(&engine(), &pods, &[elsewhere], &[]).budgets.len(), 1);
+        assert_eq!(guards(&engine(), &pods, &[elsewhere], &[], None).budgets.len(), 1);
+    }
+
+    #[test]
+    fn a_groups_agents_have_one_budget_together() {
+        let pods = [Arc::new(example("a", true))];
+        let of_group = guards(&engine(), &pods, &[], &[], Some(spared(3, 3)));
+        assert_eq!(of_group.budgets.len(), 1);
+        let spec = of_group.budgets[0].spec.as_ref().unwrap();
+        assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+        assert_eq!(spec.selector.as_ref().unwrap().match_labels.as_ref().unwrap().len(), 1);
+        let theirs = budget_("mine", json!({"matchLabels": {"app": "opa"}}));
+        let beside = guards(&engine(), &pods, &[theirs], &[], Some(0));
+        assert!(beside.budgets.is_empty() && beside.alerts[0].message.contains("at most 0"));
+    }
+
+    #[test]
+    fn a_quorum_is_never_spared() {
+        let cases = [
+            ((3, 0), 1),
+            ((3, 1), 0),
+            ((3, 2), 0),
+            ((3, 3), 1),
+            ((3, 9), 1),
+            ((5, 4), 1),
+            ((5, 5), 2),
+            ((1, 1), 0),
+            ((1, 3), 1),
+        ];
+        for ((voters, members), most) in cases {
+            assert_eq!(spared(voters, members), most, "{voters} voters, {members} members");
+        }
     }
 
     #[test]
     fn a_jobs_pods_have_none() {
         let mut job = example("a", true);
         job.metadata.owner_references.as_mut().unwrap()[0].kind = "Job".into();
-        assert!(guards(&engine(), &[Arc::new(job)], &[], &[]).budgets.is_empty());
+        assert!(guards(&engine(), &[Arc::new(job)], &[], &[], None).budgets.is_empty());
     }
 
     #[test]
@@ -232,16 +301,16 @@ mod tests {
         let mut engine = engine();
         let pods = [Arc::new(example("a", true))];
         engine.classes[0].isolate = true;
-        let isolated = guards(&engine, &pods, &[], &[]);
+        let isolated = guards(&engine, &pods, &[], &[], None);
         assert_eq!(isolated.policies.len(), 1);
         let ours = Arc::new(isolated.policies[0].clone());
         let deny = json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}});
         let deny = Arc::new(serde_json::from_value::<NetworkPolicy>(deny).unwrap());
-        let beside = guards(&engine, &pods, &[], &[ours.clone(), deny]);
+        let beside = guards(&engine, &pods, &[], &[ours.clone(), deny], None);
         assert!(beside.policies.is_empty() && beside.policies_gone.len() == 1);
         assert!(beside.alerts[0].message.contains("NetworkPolicy deny"));
         engine.classes[0].isolate = false;
-        assert_eq!(guards(&engine, &pods, &[], &[ours]).policies_gone[0].0, "decree-policy.opa");
+        assert_eq!(guards(&engine, &pods, &[], &[ours], None).policies_gone[0].0, "decree-policy.opa");
     }
 
     #[test]
@@ -258,14 +327,14 @@ mod tests {
             pod.annotations_mut().insert(labels::STATUS.into(), status.to_string());
             [Arc::new(pod)]
         };
-        let policy = |port| guards(&engine, &made_with(port), &[], &[]).policies;
+        let policy = |port| guards(&engine, &made_with(port), &[], &[], None).policies;
         let current = policy(engine.classes[0].port.into());
         assert_eq!(policy(4000), [render::isolation::isolation(&engine, &engine.classes[0], &[4000].into())]);
         assert_ne!(policy(4000), current);
         assert_eq!(policy(port::HEALTH.into()), current, "the sidecar's own port is never closed");
         let deny = json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}});
         let deny = Arc::new(serde_json::from_value::<NetworkPolicy>(deny).unwrap());
-        let alerts = guards(&engine, &made_with(4000), &[], &[deny]).alerts;
+        let alerts = guards(&engine, &made_with(4000), &[], &[deny], None).alerts;
         let both = format!("leaves port 4000 and {} out", engine.classes[0].port);
         assert!(alerts[0].message.contains(&both), "{}", alerts[0].message);
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::credentials::CLIENT;
 
 use super::suspect::{Detector, Expected, Summary, View};
+use crate::group::call::Agent;
 
 /// How much of a topic is fetched ahead: heartbeats are small, and only the newest matter.
 const QUEUE_KBYTES: u32 = 64;
@@ -30,14 +31,26 @@ const DEAF_FOR: Duration = Duration::from_secs(30);
 /// What to follow for one engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Followed {
-    /// The way to the brokers.
-    pub connection: Connection,
-    /// The heartbeats topic.
-    pub topic: String,
+    /// Where they speak.
+    pub source: Source,
     /// How often agents speak.
     pub interval: Duration,
     /// So many missed in a row is suspect.
     pub misses: u32,
+}
+
+/// Where an engine's agents speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In a topic.
+    Topic {
+        /// The way to the brokers.
+        connection: Connection,
+        /// The heartbeats topic.
+        topic: String,
+    },
+    /// To the leader of their group; none while nobody leads it.
+    Leader(Option<Agent>),
 }
 
 /// What is heard of every engine. Clones share it; [`Heartbeats::run`] has to run for anything to be heard.
@@ -76,6 +89,9 @@ impl Heartbeats {
         });
         if engine.followed != followed {
             engine.detector.configure(followed.interval, followed.misses);
+            if engine.followed.source != followed.source {
+                engine.detector.interrupt();
+            }
             engine.followed = followed;
         }
         engine.detector.expect(pods, now);
@@ -146,15 +162,32 @@ impl Heartbeats {
     }
 
     fn clusters(&self) -> BTreeSet<Connection> {
-        self.engines().values().map(|engine| engine.followed.connection.clone()).collect()
+        let engines = self.engines();
+        let connections = engines.values().filter_map(|engine| match &engine.followed.source {
+            Source::Topic { connection, .. } => Some(connection.clone()),
+            Source::Leader(_) => None,
+        });
+        connections.collect()
+    }
+
+    /// The leaders of engines' groups.
+    pub(super) fn leaders(&self) -> Vec<(EngineName, Agent)> {
+        let engines = self.engines();
+        let leaders = engines.iter().filter_map(|(name, engine)| match &engine.followed.source {
+            Source::Leader(Some(leader)) => Some((name.clone(), leader.clone())),
+            Source::Leader(None) | Source::Topic { .. } => None,
+        });
+        leaders.collect()
     }
 
     /// Which engines' agents speak in which topic. Two engines may name one by mistake.
     fn topics(&self, cluster: &Connection) -> BTreeMap<String, Vec<EngineName>> {
         let mut topics = BTreeMap::<_, Vec<_>>::new();
         for (name, engine) in self.engines().iter() {
-            if engine.followed.connection == *cluster {
-                topics.entry(engine.followed.topic.clone()).or_default().push(name.clone());
+            if let Source::Topic { connection, topic } = &engine.followed.source
+                && connection == cluster
+            {
+                topics.entry(topic.clone()).or_default().push(name.clone());
             }
         }
         topics
@@ -169,7 +202,7 @@ impl Heartbeats {
         }
     }
 
-    fn hear(&self, names: &[EngineName], heartbeat: &Heartbeat, now: Instant) {
+    pub(super) fn hear(&self, names: &[EngineName], heartbeat: &Heartbeat, now: Instant) {
         let mut engines = self.engines();
         for name in names {
             if let Some(engine) = engines.get_mut(name) {
@@ -304,7 +337,8 @@ mod tests {
 
         let (heartbeats, mut changed) = Heartbeats::new();
         let interval = Duration::from_millis(200);
-        let followed = Followed { connection: connection.clone(), topic: topic.clone(), interval, misses: 3 };
+        let source = Source::Topic { connection: connection.clone(), topic: topic.clone() };
+        let followed = Followed { source, interval, misses: 3 };
         heartbeats.follow(&name(), followed, vec![expected("a"), expected("b")], Instant::now());
         let stop = CancellationToken::new();
         let running = tokio::spawn({

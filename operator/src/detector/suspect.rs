@@ -120,6 +120,11 @@ impl Detector {
         self.limit = interval * misses + interval / 2;
     }
 
+    /// From here on somebody else says what is heard: the silence in between is nobody's.
+    pub fn interrupt(&mut self) {
+        self.last_any = None;
+    }
+
     /// Which pods there are: others are dropped.
     pub fn expect(&mut self, pods: Vec<Expected>, now: Instant) {
         let mut before = std::mem::take(&mut self.agents);
@@ -143,14 +148,18 @@ impl Detector {
         self.diverged.retain(|_, agreement| agreement.pods().all(there));
     }
 
-    /// Takes a heartbeat. That of a pod nobody knows is dropped: anybody may write to a topic.
+    /// Takes a heartbeat that came at `now`, or a while ago. That of a pod nobody knows is dropped: anybody may write to a
+    /// topic.
     pub fn hear(&mut self, heartbeat: Heartbeat, now: Instant) {
         let Some(agent) = self.agents.get_mut(&heartbeat.uid) else { return };
+        if agent.last.as_ref().is_some_and(|(last, _)| *last > now) {
+            return;
+        }
         // Who was silent while nobody could be heard isn't to blame: everybody's silence counts from here.
         if self.last_any.is_none_or(|last| now.saturating_duration_since(last) > self.limit) {
             self.audible_since = Some(now);
         }
-        self.last_any = Some(now);
+        self.last_any = self.last_any.max(Some(now));
         agent.digests.note(heartbeat.incarnation.as_ref(), heartbeat.digest.as_ref());
         agent.troubled.retain(|reason, _| heartbeat.troubles.iter().any(|t| t.reason == *reason));
         for trouble in &heartbeat.troubles {
@@ -280,6 +289,26 @@ mod tests {
 
     fn liveness(detector: &Detector, now: Instant) -> Vec<Liveness> {
         detector.view(now).agents.values().map(|agent| agent.liveness).collect()
+    }
+
+    #[test]
+    fn another_leader_blames_nobody_for_what_it_did_not_hear() {
+        let start = Instant::now();
+        let mut detector = detector(&["a", "b"], start);
+        detector.hear(heartbeat("a"), start);
+        detector.hear(heartbeat("b"), start);
+        let late = start + SECOND * 4;
+        detector.interrupt();
+        detector.hear(heartbeat("a"), late);
+        assert_eq!(liveness(&detector, late), [Liveness::Live, Liveness::Unknown]);
+        // What the leader before had heard is older than what is known.
+        detector.hear(heartbeat("b"), late);
+        detector.hear(heartbeat("b"), start);
+        assert_eq!(liveness(&detector, late + SECOND), [Liveness::Live; 2]);
+        for second in 1..=4 {
+            detector.hear(heartbeat("a"), late + SECOND * second);
+        }
+        assert_eq!(liveness(&detector, late + SECOND * 4), [Liveness::Live, Liveness::Suspect]);
     }
 
     #[test]

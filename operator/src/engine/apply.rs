@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use decree_crds::engine::status::{DecisionEngineStatus, TopicStatus};
 use decree_crds::{DecisionEngine, labels};
 use decree_kafka::Connection;
-use decree_wire::position::EngineName;
+use decree_wire::member::{self, Ordered, Scanned, path};
+use decree_wire::position::{EngineName, Position};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -16,11 +17,13 @@ use serde_json::json;
 
 use super::context::Context;
 use super::fetch::Fetched;
+use super::ledger;
 use super::plan::{Action, Plan, agents};
 use super::problem::Problem;
 use crate::detector::suspect::Expected;
 use crate::finalizers;
-use crate::spec::Engine;
+use crate::group::call::{self, Agent};
+use crate::spec::{Engine, Kafka, Order};
 use crate::topics;
 
 /// One request to the API server: the client itself would try for an hour.
@@ -46,7 +49,7 @@ pub async fn apply(engine: &Engine, plan: &Plan, fetched: &Fetched, context: &Co
         context.heartbeats.follow(&engine.name, followed.clone(), expected, Instant::now());
     }
     let mut applied = Applied::default();
-    let mut kafka = Ok(());
+    let (mut kafka, mut leader) = (Ok(()), Ok(()));
     for action in &plan.actions {
         match action {
             Action::ApplySecret(secret) => {
@@ -59,14 +62,21 @@ pub async fn apply(engine: &Engine, plan: &Plan, fetched: &Fetched, context: &Co
             Action::DeleteService { name, uid } => {
                 written(&mut applied, delete::<Service>(&engine.name, name, uid, context).await);
             }
-            action if kafka.is_ok() => {
-                kafka = topic(engine, plan.connection.as_ref(), action, context, &mut applied).await;
-            }
-            _ => {} // Kafka failed a moment ago
+            action => match &engine.order {
+                Order::Kafka(of) if kafka.is_ok() => {
+                    kafka =
+                        topic((engine, of), plan.connection.as_ref(), action, context, &mut applied).await;
+                }
+                Order::Group(name) if leader.is_ok() => {
+                    leader = log((engine, name), plan.leader.as_ref(), action, context, &mut applied).await;
+                }
+                Order::Kafka(_) | Order::Group(_) => {} // it failed a moment ago
+            },
         }
     }
-    if let Err(error) = kafka {
-        applied.problems.push(Problem::kafka(&error, &engine.kafka.servers));
+    applied.problems.extend(leader.err().as_ref().map(asked));
+    if let (Err(error), Some(of)) = (kafka, engine.kafka()) {
+        applied.problems.push(Problem::kafka(&error, &of.servers));
         context.notes.answered(&engine.name, None, Err(error), Instant::now());
     } else if applied.look_again {
         context.notes.changed(&engine.name);
@@ -81,7 +91,7 @@ fn written(applied: &mut Applied, result: Result<(), String>) {
 }
 
 async fn topic(
-    engine: &Engine,
+    (engine, kafka): (&Engine, &Kafka),
     connection: Option<&Connection>,
     action: &Action,
     context: &Context,
@@ -89,7 +99,7 @@ async fn topic(
 ) -> Result<(), topics::Error> {
     let Some(connection) = connection else { return Ok(()) }; // then nothing was found, and nothing planned
     let cluster = context.clusters.at(connection)?;
-    let log = &engine.kafka.topic;
+    let log = &kafka.topic;
     // A reverted setting is looked at with the next resync: a broker that spells a value in its own way would otherwise
     // be asked for ever.
     applied.look_again = !matches!(action, Action::SetConfig(..));
@@ -119,9 +129,55 @@ async fn topic(
             let found = cluster.scan(log, id, Some(*from)).await?;
             context.notes.has_read(&engine.name, id, found);
         }
-        Action::ApplySecret(_) | Action::ApplyService(_) | Action::DeleteService { .. } => {}
+        Action::ApplySecret(_)
+        | Action::ApplyService(_)
+        | Action::DeleteService { .. }
+        | Action::FindSettings { .. } => {}
     }
     Ok(())
+}
+
+/// The same of a group's log, which its leader reads and appends to.
+async fn log(
+    (engine, group): (&Engine, &str),
+    leader: Option<&Agent>,
+    action: &Action,
+    context: &Context,
+    applied: &mut Applied,
+) -> Result<(), call::Error> {
+    let Some(leader) = leader else { return Ok(()) }; // then nothing was planned
+    let scan = async |from: Option<u64>| {
+        let asked = member::Scan { from: from.map(Position) };
+        context.calls.post::<_, Scanned>(leader, path::SCAN, &asked).await.map(ledger::scan)
+    };
+    match action {
+        Action::FindSettings { id, from } => {
+            context.notes.has_first(&engine.name, id, scan(*from).await?);
+        }
+        Action::ReadSettings { id, from } => {
+            context.notes.has_read(&engine.name, id, scan(Some(*from)).await?);
+        }
+        Action::AppendSettings(settings) => {
+            // Also where nobody knows whether it arrived: then it is looked for.
+            context.notes.appended(&engine.name);
+            let Ordered { position } = context.calls.post(leader, path::SETTINGS, settings.as_ref()).await?;
+            let told =
+                format!("appended a settings entry to the log of group {group}, at position {position}");
+            applied.told.push(("SettingsAppended", told));
+        }
+        _ => return Ok(()), // Kafka's
+    }
+    applied.look_again = true;
+    Ok(())
+}
+
+fn asked(error: &call::Error) -> Problem {
+    Problem::time(
+        "LeaderUnreachable",
+        format!(
+            "the group's leader did not do what it was asked ({error}); it is asked again, or another one is"
+        ),
+    )
 }
 
 /// Writes an object.

@@ -54,7 +54,8 @@ pub fn is_paused(object: &DecisionEngine) -> bool {
 #[must_use]
 pub fn step(object: &DecisionEngine, now: Timestamp) -> Step {
     let held = object.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER);
-    let delete = object.spec.kafka.deletion_policy == DeletionPolicy::Delete;
+    let kafka = object.spec.kafka.as_ref();
+    let delete = kafka.is_some_and(|kafka| kafka.deletion_policy == DeletionPolicy::Delete);
     let Some(since) = &object.metadata.deletion_timestamp else {
         return match (delete, held) {
             (true, false) => Step::Hold,
@@ -152,8 +153,10 @@ async fn delete(
     let names = credentials::names(&object.spec);
     let secrets = context.secrets.of(&context.client, &name.namespace, names, false).await;
     let secrets = secrets.map_err(|error| topics::Error::Failed(format!("read its Secrets: {error}")))?;
-    let connection = credentials::of(&object.spec, &secrets).operator.map_err(|problem| {
-        topics::Error::NoCredentials { reason: problem.reason, message: problem.message }
+    let Some(connection) = credentials::of(&object.spec, &secrets).operator else { return Ok(()) };
+    let connection = connection.map_err(|problem| topics::Error::NoCredentials {
+        reason: problem.reason,
+        message: problem.message,
     })?;
     let cluster = context.clusters.at(&connection)?;
     cluster.delete(topic, Some(id)).await?;

@@ -4,21 +4,24 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use decree_crds::DecisionEngine;
+use decree_crds::{ConsensusGroup, DecisionEngine};
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::runtime::reflector::{Lookup, Store};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::documents::Documents;
 use super::notes::Notes;
 use super::secrets::Secrets;
+use crate::certs;
 use crate::detector::heartbeats::Heartbeats;
 use crate::events::Events;
 use crate::evictor::Evictor;
+use crate::group::call::Calls;
+use crate::group::notes::Notes as GroupNotes;
 use crate::inject::sidecar::Sidecar;
 use crate::lease::Leads;
 use crate::metrics::Metrics;
@@ -53,6 +56,14 @@ pub struct Context {
     pub documents: Documents,
     /// What is remembered of each engine.
     pub notes: Notes,
+    /// Where its own certificates are, and the Service by which sidecars reach it.
+    pub certs: certs::Config,
+    /// Calls to sidecars.
+    pub calls: Calls,
+    /// What is remembered of each group.
+    pub group_notes: GroupNotes,
+    /// Engines whose group changed.
+    pub engines_due: mpsc::Sender<EngineName>,
     /// The uid of the `kube-system` namespace, once it is known.
     pub cluster: OnceCell<String>,
 }
@@ -62,6 +73,8 @@ pub struct Context {
 pub struct Stores {
     /// Every engine.
     pub engines: Store<DecisionEngine>,
+    /// Every group.
+    pub groups: Store<ConsensusGroup>,
     /// Pods with the engine label.
     pub pods: Store<Pod>,
     /// Services, of those that are not Decree's where they lead.
@@ -87,10 +100,11 @@ impl std::fmt::Debug for Stores {
 impl Stores {
     /// Waits until each watch has seen all that there is; false if one ended.
     pub async fn seen(&self) -> bool {
-        let Self { engines, pods, services, budgets, policies } = self;
-        let (engines, pods, services, budgets, policies) =
-            futures::join!(seen(engines), seen(pods), seen(services), seen(budgets), seen(policies));
-        engines && pods && services && budgets && policies
+        let Self { engines, groups, pods, services, budgets, policies } = self;
+        let kinds = futures::join!(seen(engines), seen(groups));
+        let (pods, services, budgets, policies) =
+            futures::join!(seen(pods), seen(services), seen(budgets), seen(policies));
+        kinds == (true, true) && pods && services && budgets && policies
     }
 }
 
@@ -108,6 +122,13 @@ where
 }
 
 impl Context {
+    /// Has an engine looked at. Where too many wait already, it is in its own time.
+    pub fn nudge(&self, name: EngineName) {
+        if self.engines_due.try_send(name).is_err() {
+            tracing::debug!("many engines wait to be looked at");
+        }
+    }
+
     /// The engine was deleted: what is remembered of it goes, its topics stay.
     pub fn forget(&self, name: &EngineName) {
         self.notes.forget(name);

@@ -92,7 +92,7 @@ fn why(pod: &Pod, agent: Option<&AgentView>, now: Timestamp) -> Vec<Trouble> {
             "NotHeard",
             format!(
                 "no heartbeat of this agent has come in {} s; see `kubectl logs {} -c {}`, and whether the pod reaches \
-                 spec.kafka.bootstrapServers of its engine",
+                 what orders: spec.kafka.bootstrapServers of its engine, or port 7073 of the other agents",
                 HEARD_WITHIN.as_secs(),
                 pod.name_any(),
                 pod::CONTAINER

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use decree_crds::{DecisionEngine, labels};
 use decree_kafka::Connection;
+use decree_wire::document::file;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::runtime::reflector::ObjectRef;
@@ -13,6 +14,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::documents;
+use super::ledger::{self, Ledger};
 use super::notes::{Answer, Found, Notes, Read, Turn};
 use crate::cluster;
 use crate::credentials::{self, Credentials};
@@ -43,6 +45,8 @@ pub struct Fetched {
     pub credentials: Credentials,
     /// Its topics; none where Kafka has not been asked yet, because what needs no Kafka comes first.
     pub topics: Option<Answer>,
+    /// Its group; none where Kafka orders.
+    pub group: Option<Ledger>,
     /// What is heard of its agents.
     pub view: View,
     /// Why nothing can be heard.
@@ -95,24 +99,46 @@ pub async fn fetch(name: &EngineName, context: &Context) -> Result<Option<Fetche
     let secrets =
         context.secrets.of(&context.client, &name.namespace, credentials::names(&object.spec), anew);
     let secrets = secrets.await.map_err(|error| api("a Secret that the spec names", error))?;
-    let credentials = credentials::of(&object.spec, &secrets);
+    let mut credentials = credentials::of(&object.spec, &secrets);
     let topics = match (first, &credentials.operator) {
-        (true, _) => None,
-        (false, Err(problem)) => Some(Err(topics::Error::NoCredentials {
+        (true, _) | (_, None) => None,
+        (false, Some(Err(problem))) => Some(Err(topics::Error::NoCredentials {
             reason: problem.reason,
             message: problem.message.clone(),
         })),
-        (false, Ok(connection)) => {
+        (false, Some(Ok(connection))) => {
             Some(topics(name, &object, connection, &context.notes, context.clusters.as_ref(), now).await)
+        }
+    };
+    let group = match &object.spec.consensus_group {
+        None => None,
+        Some(group) => {
+            context.notes.rests(name, now);
+            let issuer = ledger::issuer(context).await;
+            let issuer = issuer.map_err(|error| api("the webhook's certificates", error))?;
+            credentials.files.extend(issuer.map(|pem| (file::ISSUER.to_owned(), pem.into_bytes())));
+            Some(ledger::ledger(name, &group.name, &pods, context))
         }
     };
     let view = context.heartbeats.view(name, Instant::now());
     let deaf = context.heartbeats.deaf(name, Instant::now());
     let read = match &topics {
         Some(Ok(Found { log: Some((log, _)), .. })) => context.notes.read(name, &log.id),
-        _ => None,
+        _ => group.as_ref().and_then(|group| context.notes.read(name, &group.begun.as_ref()?.incarnation.0)),
     };
-    Ok(Some(Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf, read }))
+    Ok(Some(Fetched {
+        object,
+        cluster,
+        pods,
+        secret,
+        services,
+        credentials,
+        topics,
+        group,
+        view,
+        deaf,
+        read,
+    }))
 }
 
 /// From the watch, unless that is behind our own last write: at rest nobody is asked.
@@ -185,7 +211,7 @@ async fn topics(
 }
 
 async fn look(name: &EngineName, object: &DecisionEngine, notes: &Notes, cluster: &dyn Topics) -> Answer {
-    let topic = object.spec.kafka.topic.name.clone();
+    let topic = object.spec.kafka.as_ref().and_then(|kafka| kafka.topic.name.clone());
     let topic = topic.unwrap_or_else(|| labels::default_topic(&name.namespace, &name.name));
     let remembered = object.status.as_ref().is_some_and(|status| status.topic.is_some());
     let brokers = cluster.brokers().await?;
@@ -299,7 +325,7 @@ mod tests {
         }
         engines.push(engine("good", "good:1"));
         let asked = engines.iter().map(async |(name, object)| {
-            let connection = Connection::plain(object.spec.kafka.bootstrap_servers.clone(), "test");
+            let connection = Connection::plain(object.spec.kafka.clone().unwrap().bootstrap_servers, "test");
             (name, topics(name, object, &connection, &notes, &clusters, Instant::now()).await)
         });
         let start = tokio::time::Instant::now();

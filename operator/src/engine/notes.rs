@@ -102,6 +102,8 @@ struct Engine {
     written: Option<u64>,
     /// Of this incarnation of the log.
     read: Option<(String, Read)>,
+    /// What a group's log of this incarnation begins with, as far as it was read.
+    first: Option<(String, Scan)>,
 }
 
 impl Default for Notes {
@@ -196,6 +198,27 @@ impl Notes {
         }
     }
 
+    /// What a group's log of this incarnation begins with, as far as it was read.
+    pub fn first(&self, name: &EngineName, id: &str) -> Option<Scan> {
+        let engines = self.engines();
+        let (of, first) = engines.get(name)?.first.as_ref()?;
+        (of == id).then(|| first.clone())
+    }
+
+    /// A group's log was read from its start on.
+    pub fn has_first(&self, name: &EngineName, id: &str, first: Scan) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            engine.first = Some((id.to_owned(), first));
+        }
+    }
+
+    /// Nothing is asked of Kafka, since a group orders: the next look is due in its own time.
+    pub fn rests(&self, name: &EngineName, now: Instant) {
+        if let Some(engine) = self.engines().get_mut(name) {
+            engine.next = engine.next.filter(|next| *next > now).or(Some(now + SETTLED));
+        }
+    }
+
     /// How far the log of this incarnation was read.
     pub fn read(&self, name: &EngineName, id: &str) -> Option<Read> {
         let engines = self.engines();
@@ -215,9 +238,12 @@ impl Notes {
 
     /// A settings entry was appended: it stands behind what was read.
     pub fn appended(&self, name: &EngineName) {
-        if let Some((_, read)) = self.engines().get_mut(name).and_then(|engine| engine.read.as_mut()) {
+        let mut engines = self.engines();
+        let Some(engine) = engines.get_mut(name) else { return };
+        if let Some((_, read)) = &mut engine.read {
             read.end = false;
         }
+        engine.first = engine.first.take().filter(|(_, first)| matches!(first, Scan::Settings { .. }));
     }
 
     /// Takes an answer; after failures in a row the next question comes later and later. The first silence after a good

@@ -1,12 +1,13 @@
 //! Step 3: from what is wanted and what is there, what to do. Pure.
 
+pub mod group;
 pub mod log;
 pub mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use decree_crds::engine::status::TopicStatus;
+use decree_crds::engine::status::{LogStatus, SettingsStatus, TopicStatus};
 use decree_crds::labels;
 use decree_kafka::Connection;
 use decree_wire::PROTOCOL_LEVEL;
@@ -16,16 +17,19 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use self::log::{Known, Verdict};
+use self::log::Known;
 use self::settings::Step;
 use super::fetch::Fetched;
+use super::ledger::Ledger;
 use super::notes::Found;
 use super::problem::{Alert, Problem};
 use crate::care::outdated;
 use crate::credentials::Data;
-use crate::detector::heartbeats::Followed;
+use crate::detector::heartbeats::{Followed, Source};
+use crate::group::call::Agent;
 use crate::render;
-use crate::spec::Engine;
+use crate::render::document::Log;
+use crate::spec::{Engine, Kafka, Order};
 use crate::topics::{NewTopic, Topic};
 
 /// One thing to do.
@@ -57,6 +61,13 @@ pub enum Action {
         /// From here.
         from: u64,
     },
+    /// Read a group's log for the settings entry that it begins with.
+    FindSettings {
+        /// Of this incarnation.
+        id: String,
+        /// From here; none: from its start.
+        from: Option<u64>,
+    },
 }
 
 /// What to do, in order, and what is known already.
@@ -70,6 +81,10 @@ pub struct Plan {
     pub alerts: Vec<Alert>,
     /// The log that is this engine's, as the status shall remember it.
     pub topic: Option<TopicStatus>,
+    /// The group's log, likewise.
+    pub log: Option<LogStatus>,
+    /// Who leads the group.
+    pub leader: Option<Agent>,
     /// Which heartbeats to listen to.
     pub follow: Option<Followed>,
     /// The operator's way to the brokers.
@@ -81,41 +96,93 @@ pub struct Plan {
 /// What to do for an engine.
 #[must_use]
 pub fn plan(engine: &Engine, fetched: &Fetched) -> Plan {
-    let remembered = fetched.object.status.as_ref().and_then(|status| status.topic.clone());
-    let connection = fetched.credentials.operator.as_ref().ok().cloned();
-    let mut plan = Plan { topic: remembered, connection, ..Plan::default() };
-    let mut kafka = Vec::new();
-    match &fetched.topics {
-        None => plan.waiting = Some("Kafka is being asked for the topics"),
-        Some(Err(error)) => plan.problems.push(Problem::kafka(error, &engine.kafka.servers)),
-        Some(Ok(found)) => topics(engine, fetched, found, &mut plan, &mut kafka),
-    }
+    let mut plan = Plan::default();
+    let mut order = Vec::new();
+    let source = match &engine.order {
+        Order::Kafka(kafka) => of_kafka(engine, kafka, fetched, &mut plan, &mut order),
+        Order::Group(name) => {
+            of_group(engine, name, fetched, &mut plan, &mut order);
+            Some(Source::Leader(plan.leader.clone()))
+        }
+    };
     credentials(engine, fetched, &mut plan);
     secret(engine, fetched, &mut plan);
     services(engine, fetched, &mut plan);
-    plan.actions.append(&mut kafka);
-    let heard_before = matches!(&fetched.topics, Some(Ok(Found { heartbeats: Some(_), .. })));
-    let connection = plan.connection.clone().filter(|_| plan.topic.is_some() || heard_before);
-    plan.follow = connection.map(|connection| Followed {
-        connection,
-        topic: engine.kafka.heartbeats.clone(),
-        interval: engine.heartbeat,
-        misses: engine.suspect_after,
-    });
+    plan.actions.append(&mut order);
+    plan.follow =
+        source.map(|source| Followed { source, interval: engine.heartbeat, misses: engine.suspect_after });
     plan
 }
 
-fn topics(engine: &Engine, fetched: &Fetched, found: &Found, plan: &mut Plan, kafka: &mut Vec<Action>) {
-    let wanted = render::topics::log(&engine.kafka);
+/// What Kafka has to do; where its heartbeats are heard.
+fn of_kafka(
+    engine: &Engine,
+    kafka: &Kafka,
+    fetched: &Fetched,
+    plan: &mut Plan,
+    actions: &mut Vec<Action>,
+) -> Option<Source> {
+    plan.topic = fetched.object.status.as_ref().and_then(|status| status.topic.clone());
+    plan.connection = fetched.credentials.operator.as_ref().and_then(|way| way.as_ref().ok().cloned());
+    match &fetched.topics {
+        None => plan.waiting = Some("Kafka is being asked for the topics"),
+        Some(Err(error)) => plan.problems.push(Problem::kafka(error, &kafka.servers)),
+        Some(Ok(found)) => topics((engine, kafka), fetched, found, plan, actions),
+    }
+    let heard_before = matches!(&fetched.topics, Some(Ok(Found { heartbeats: Some(_), .. })));
+    let connection = plan.connection.clone().filter(|_| plan.topic.is_some() || heard_before);
+    connection.map(|connection| Source::Topic { connection, topic: kafka.heartbeats.clone() })
+}
+
+/// What the group's leader has to do.
+fn of_group(engine: &Engine, name: &str, fetched: &Fetched, plan: &mut Plan, actions: &mut Vec<Action>) {
+    plan.log = fetched.object.status.as_ref().and_then(|status| status.log.clone());
+    let none = Ledger::default();
+    let ledger = fetched.group.as_ref().unwrap_or(&none);
+    let verdict = group::judge(engine, &fetched.cluster, name, ledger);
+    if let group::Verdict::Refused(problem) = verdict {
+        plan.problems.push(problem);
+        return;
+    }
+    plan.leader.clone_from(&ledger.leader);
+    let Some(begun) = &ledger.begun else { return };
+    let id = begun.incarnation.0.clone();
+    // Of another incarnation nothing is remembered.
+    let settings = plan.log.take().filter(|log| log.incarnation == id).and_then(|log| log.settings);
+    let settings = match verdict {
+        group::Verdict::Settled(position, first) => {
+            in_force(engine, fetched, (position, &first), (&id, settings), plan, actions)
+        }
+        group::Verdict::Unsettled => {
+            actions.push(Action::AppendSettings(Box::new(engine.settings(&fetched.cluster))));
+            settings
+        }
+        group::Verdict::Reading(from) => {
+            actions.push(Action::FindSettings { id: id.clone(), from });
+            settings
+        }
+        group::Verdict::Unled | group::Verdict::Refused(_) => settings,
+    };
+    plan.log = Some(LogStatus { incarnation: id, settings });
+}
+
+fn topics(
+    (engine, of): (&Engine, &Kafka),
+    fetched: &Fetched,
+    found: &Found,
+    plan: &mut Plan,
+    kafka: &mut Vec<Action>,
+) {
+    let wanted = render::topics::log(of);
     let known = Known {
         remembered: plan.topic.as_ref(),
         found: found.log.as_ref(),
         start: found.start,
         accepted: fetched.object.annotations().get(labels::ACCEPT_NEW_LOG).map(String::as_str),
     };
-    let verdict = log::judge(engine, &fetched.cluster, &known);
-    let replication = usize::try_from(engine.kafka.replication).unwrap_or(usize::MAX);
-    let missing = matches!(verdict, Verdict::Absent) || found.heartbeats.is_none();
+    let verdict = log::judge(&engine.name, of, &fetched.cluster, &known);
+    let replication = usize::try_from(of.replication).unwrap_or(usize::MAX);
+    let missing = matches!(verdict, log::Verdict::Absent) || found.heartbeats.is_none();
     if missing && found.brokers < replication {
         plan.problems.push(Problem::time(
             "InsufficientBrokers",
@@ -127,73 +194,77 @@ fn topics(engine: &Engine, fetched: &Fetched, found: &Found, plan: &mut Plan, ka
         ));
         return;
     }
-    let usable = matches!(verdict, Verdict::Absent | Verdict::Ours { .. });
+    let usable = matches!(verdict, log::Verdict::Absent | log::Verdict::Ours { .. });
     match &found.heartbeats {
         _ if !usable => {}
-        None => kafka.push(Action::CreateTopic(
-            engine.kafka.heartbeats.clone(),
-            render::topics::heartbeats(&engine.kafka),
-        )),
+        None => kafka.push(Action::CreateTopic(of.heartbeats.clone(), render::topics::heartbeats(of))),
         Some(topic) => {
-            let wanted = render::topics::heartbeats(&engine.kafka);
+            let wanted = render::topics::heartbeats(of);
             let drift = render::topics::drift(&wanted.config, &topic.config);
             // Made by this engine it was made so: what differs before there is a log of ours is somebody else's.
-            let ours = plan.topic.is_some() || matches!(verdict, Verdict::Ours { settings: Some(_), .. });
+            let ours =
+                plan.topic.is_some() || matches!(verdict, log::Verdict::Ours { settings: Some(_), .. });
             if topic.partitions != 1 || (!ours && !drift.is_empty()) {
                 plan.problems.push(Problem::person(
                     "TopicConflict",
                     format!(
                         "topic {} exists and is not of this engine, which would keep its heartbeats there and drop what \
                          is older than an hour; delete it, or make the engine anew with another spec.kafka.topic.name",
-                        engine.kafka.heartbeats
+                        of.heartbeats
                     ),
                 ));
                 return;
             }
-            keep(&engine.kafka.heartbeats, &wanted, topic, kafka);
+            keep(&of.heartbeats, &wanted, topic, kafka);
         }
     }
     match verdict {
-        Verdict::Absent => kafka.push(Action::CreateLog(wanted)),
-        Verdict::Reading(_) => plan.waiting = Some("the topic is being read for its settings entry"),
-        Verdict::Refused(problem) => plan.problems.push(problem),
-        Verdict::Ours { topic, settings } => {
+        log::Verdict::Absent => kafka.push(Action::CreateLog(wanted)),
+        log::Verdict::Reading(_) => plan.waiting = Some("the topic is being read for its settings entry"),
+        log::Verdict::Refused(problem) => plan.problems.push(problem),
+        log::Verdict::Ours { topic, settings } => {
             plan.topic = Some(topic);
             if let Some((log, _)) = &found.log {
-                keep(&engine.kafka.topic, &wanted, log, kafka);
-                plan.alerts.extend(replication_drift(engine, log));
+                keep(&of.topic, &wanted, log, kafka);
+                plan.alerts.extend(replication_drift(of, log));
             }
             match settings {
                 None => kafka.push(Action::AppendSettings(Box::new(engine.settings(&fetched.cluster)))),
-                Some((position, first)) => in_force(engine, fetched, (position, &first), plan, kafka),
+                Some((position, first)) => {
+                    let Some(TopicStatus { id, settings, .. }) = plan.topic.clone() else { return };
+                    let known = (id.as_str(), settings);
+                    let settings = in_force(engine, fetched, (position, &first), known, plan, kafka);
+                    plan.topic.iter_mut().for_each(|topic| topic.settings.clone_from(&settings));
+                }
             }
         }
     }
 }
 
-/// What the log's settings are, and what they should be.
+/// What the log's settings are, and what they should be; gives what is to be remembered of them.
 fn in_force(
     engine: &Engine,
     fetched: &Fetched,
     first: (u64, &Settings),
+    (id, remembered): (&str, Option<SettingsStatus>),
     plan: &mut Plan,
-    kafka: &mut Vec<Action>,
-) {
+    actions: &mut Vec<Action>,
+) -> Option<SettingsStatus> {
     let wanted = engine.settings(&fetched.cluster);
-    let Some(topic) = &mut plan.topic else { return };
-    match settings::step(&wanted, first, topic.settings.as_ref(), fetched.read.as_ref()) {
+    match settings::step(&wanted, first, remembered.as_ref(), fetched.read.as_ref()) {
         Step::Settled => {}
-        Step::Remember(status) => topic.settings = Some(status),
-        Step::Read(from) => kafka.push(Action::ReadSettings { id: topic.id.clone(), from }),
+        Step::Remember(status) => return Some(status),
+        Step::Read(from) => actions.push(Action::ReadSettings { id: id.to_owned(), from }),
         Step::Append if level(fetched) < PROTOCOL_LEVEL => plan.alerts.push(Alert {
             reason: "SettingsPending",
             message: "the spec says something else than the log's settings entry in force, which stays in force until every \
                       agent's sidecar understands a new one; restart the pods that the condition SidecarsOutdated names"
                 .to_owned(),
         }),
-        Step::Append => kafka.push(Action::AppendSettings(Box::new(wanted))),
+        Step::Append => actions.push(Action::AppendSettings(Box::new(wanted))),
         Step::Refused(problem) => plan.problems.push(problem),
     }
+    remembered
 }
 
 /// What every agent understands.
@@ -209,13 +280,13 @@ fn keep(name: &str, wanted: &NewTopic, topic: &Topic, kafka: &mut Vec<Action>) {
     }
 }
 
-fn replication_drift(engine: &Engine, log: &Topic) -> Option<Alert> {
-    (log.replication != engine.kafka.replication).then(|| Alert {
+fn replication_drift(kafka: &Kafka, log: &Topic) -> Option<Alert> {
+    (log.replication != kafka.replication).then(|| Alert {
         reason: "ReplicationDrift",
         message: format!(
             "spec.kafka.replicationFactor is {} and topic {} has {} copies; Decree does not move them: use Kafka's \
              reassignment tool, or set the field to what the topic has",
-            engine.kafka.replication, engine.kafka.topic, log.replication
+            kafka.replication, kafka.topic, log.replication
         ),
     })
 }
@@ -229,7 +300,7 @@ fn credentials(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
             plan.problems.push(problem.clone());
         }
     }
-    if engine.kafka.admin.is_none() && engine.kafka.access.has_name() {
+    if engine.kafka().is_some_and(|kafka| kafka.admin.is_none() && kafka.access.has_name()) {
         plan.alerts.push(Alert {
             reason: "AdminCredentialsShared",
             message: "spec.kafka.admin is not set, so the operator makes topics with the agents' credentials, and every \
@@ -243,8 +314,11 @@ fn credentials(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
 }
 
 fn secret(engine: &Engine, fetched: &Fetched, plan: &mut Plan) {
-    let id = plan.topic.as_ref().map(|topic| topic.id.as_str());
-    let document = render::document::document(engine, &fetched.cluster, id, level(fetched));
+    let log = match (&engine.order, &fetched.group) {
+        (Order::Group(name), Some(found)) => Log::Group(Box::new(found.document(name))),
+        _ => Log::Topic(plan.topic.as_ref().map(|topic| topic.id.clone())),
+    };
+    let document = render::document::document(engine, &fetched.cluster, log, level(fetched));
     let mut desired = match render::secret::secret(engine, &document, &files(&document, fetched)) {
         Ok(desired) => desired,
         Err(error) => {
@@ -340,10 +414,10 @@ mod tests {
     use super::*;
     use crate::detector::suspect::View;
     use crate::engine::notes::Read;
-    use crate::spec::example;
+    use crate::spec::{example, example_kafka};
     use crate::topics::{Error, Scan};
 
-    fn fetched(topics: Option<Result<Found, Error>>) -> Fetched {
+    pub(super) fn fetched(topics: Option<Result<Found, Error>>) -> Fetched {
         let object = json!({
             "apiVersion": "decree.dev/v1alpha1", "kind": "DecisionEngine",
             "metadata": {"name": "policy", "namespace": "shop", "uid": "engine-uid"},
@@ -352,13 +426,13 @@ mod tests {
         let object: DecisionEngine = serde_json::from_value(object).unwrap();
         let (pods, services, view) = (vec![], vec![], View::default());
         let credentials = crate::credentials::of(&object.spec, &[].into());
-        let (secret, cluster, deaf) = (None, "cluster".into(), None);
+        let (secret, cluster, deaf, group) = (None, "cluster".into(), None, None);
         let read = Some(Read { end: true, next: 1, ..Read::default() });
-        Fetched { object, cluster, pods, secret, services, credentials, topics, view, deaf, read }
+        Fetched { object, cluster, pods, secret, services, credentials, topics, group, view, deaf, read }
     }
 
     fn provisioned() -> Found {
-        let kafka = example().kafka;
+        let kafka = example_kafka();
         let topic = |id: &str, new: NewTopic| Topic {
             id: id.into(),
             partitions: 1,
@@ -372,7 +446,7 @@ mod tests {
     }
 
     /// One word an action.
-    fn deeds(plan: &Plan) -> Vec<&'static str> {
+    pub(super) fn deeds(plan: &Plan) -> Vec<&'static str> {
         let word = |action: &Action| match action {
             Action::ApplySecret(_) => "secret",
             Action::ApplyService(_) => "service",
@@ -382,6 +456,7 @@ mod tests {
             Action::SetConfig(..) => "config",
             Action::AppendSettings(_) => "settings",
             Action::ReadSettings { .. } => "read",
+            Action::FindSettings { .. } => "find",
         };
         plan.actions.iter().map(word).collect()
     }
@@ -426,7 +501,8 @@ mod tests {
         let settled = plan(&example(), &state);
         assert_eq!(settled.actions, []);
         assert!(settled.problems.is_empty() && settled.alerts.is_empty() && settled.waiting.is_none());
-        assert_eq!(settled.follow.unwrap().topic, "decree.shop.policy.heartbeats");
+        let followed = settled.follow.unwrap().source;
+        assert!(matches!(followed, Source::Topic { topic, .. } if topic == "decree.shop.policy.heartbeats"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod agents;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use decree_crds::engine::status::{DecisionEngineStatus, TopicStatus};
+use decree_crds::engine::status::{DecisionEngineStatus, LogStatus, TopicStatus};
 use decree_wire::heartbeat::Trouble;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -33,8 +33,12 @@ pub struct Facts<'a> {
     pub alerts: &'a [Alert],
     /// What is still being done.
     pub waiting: Option<&'static str>,
+    /// What makes the order, in a word.
+    pub order: &'static str,
     /// The log that is the engine's.
     pub topic: Option<TopicStatus>,
+    /// The same of a group.
+    pub log: Option<LogStatus>,
     /// Its pods.
     pub pods: &'a [Arc<Pod>],
     /// What is heard of them.
@@ -64,7 +68,8 @@ pub fn status(facts: &Facts<'_>) -> DecisionEngineStatus {
         observed_generation: facts.generation,
         conditions: conditions(facts, previous, &heard.alerts),
         topic: facts.topic.clone(),
-        order: Some("kafka".into()),
+        log: facts.log.clone(),
+        order: Some(facts.order.into()),
         head,
         agents: Some(counted),
         lag,
@@ -159,7 +164,9 @@ mod tests {
             problems: &[],
             alerts: &[],
             waiting: None,
+            order: "kafka",
             topic: None,
+            log: None,
             pods: &[],
             view,
             poisoned: &NONE,

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use decree_crds::labels;
+use decree_crds::{ConsensusGroup, labels};
 use decree_wire::heartbeat::Trouble;
 use decree_wire::position::EngineName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use super::apply;
@@ -22,6 +22,7 @@ use crate::care::memory::Awaited;
 use crate::care::{bare, bypass, groups, guard, outdated, pods};
 use crate::events::Note;
 use crate::evictor;
+use crate::group::bond::group_of;
 use crate::spec::Engine;
 use crate::topics::{self, Topics};
 
@@ -67,7 +68,7 @@ where
 async fn guard(engine: &Engine, fetched: &Fetched, context: &Context, tended: &mut Tended) {
     let budgets = of_namespace(&context.stores.budgets, engine);
     let policies = of_namespace(&context.stores.policies, engine);
-    let guards = guard::guards(engine, &fetched.pods, &budgets, &policies);
+    let guards = guard::guards(engine, &fetched.pods, &budgets, &policies, spared(engine, fetched, context));
     let mut results = vec![];
     for budget in &guards.budgets {
         results.push(apply::put(&engine.name, budget, context).await);
@@ -84,6 +85,15 @@ async fn guard(engine: &Engine, fetched: &Fetched, context: &Context, tended: &m
     let failed = results.into_iter().filter_map(Result::err);
     tended.problems.extend(failed.map(|message| Problem::time("ApplyFailed", message)));
     tended.alerts.extend(guards.alerts);
+}
+
+/// How many agents the engine's group can spare; none where Kafka orders.
+fn spared(engine: &Engine, fetched: &Fetched, context: &Context) -> Option<usize> {
+    let group = group_of(&fetched.object)?;
+    let group = context.stores.groups.get(&ObjectRef::new(group).within(&engine.name.namespace));
+    let voters = |group: &ConsensusGroup| usize::try_from(group.spec.voters).unwrap_or(1);
+    let members = |group: &ConsensusGroup| group.status.as_ref().map_or(0, |status| status.members.len());
+    Some(group.map_or(1, |group| guard::spared(voters(&group), members(&group))))
 }
 
 /// Evicts the next pod that has to be made anew, if one may go.
@@ -132,8 +142,10 @@ fn decided(engine: &Engine, fetched: &Fetched, all: &[Arc<Pod>], context: &Conte
         let mut causes = called(&fetched.view);
         let poisoned = memory.attempts.poisoned(engine, &fetched.view, now);
         causes.retain(|uid, _| !poisoned.contains_key(uid));
-        let log = fetched.object.status.as_ref().and_then(|status| status.topic.as_ref());
-        causes.extend(stranded(&fetched.view, log.map(|topic| topic.id.as_str())));
+        let status = fetched.object.status.as_ref();
+        let topic = status.and_then(|status| Some(status.topic.as_ref()?.id.as_str()));
+        let log = topic.or(status.and_then(|status| Some(status.log.as_ref()?.incarnation.as_str())));
+        causes.extend(stranded(&fetched.view, log));
         for pod in bare::replaceable(all, memory) {
             let cause = Cause { why: "it has no sidecar".to_owned(), bare: true, doubt: None };
             causes.insert(pod.uid().unwrap_or_default(), cause);

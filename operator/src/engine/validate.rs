@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use decree_crds::engine::agents::{Agent, Digest, Reads};
-use decree_crds::engine::kafka::DeletionPolicy;
+use decree_crds::engine::kafka::{self, DeletionPolicy};
 use decree_crds::{DecisionEngine, labels};
 use decree_wire::document::{Mechanism, Mode, Reads as WireReads, Rule};
 use decree_wire::pod::port;
@@ -14,7 +14,7 @@ use decree_wire::settings::{ClassSettings, DigestOf, IdempotentRule};
 
 use super::problem::Problem;
 use crate::credentials;
-use crate::spec::{Class, Engine, Kafka, Service};
+use crate::spec::{Class, Engine, Kafka, Order, Service};
 
 /// What Kafka takes for a topic's name.
 const TOPIC_LENGTH: usize = 249;
@@ -40,7 +40,7 @@ pub fn validate(object: &DecisionEngine) -> Result<Engine, Problem> {
         "spec.failureDetection.heartbeat must be 100ms or more",
     );
     let engine = Engine {
-        kafka: kafka(object, &namespace, &name, &mut faults),
+        order: order(object, &namespace, &name, &mut faults),
         name: EngineName { namespace, name },
         uid: object.metadata.uid.clone().unwrap_or_default(),
         classes,
@@ -66,8 +66,28 @@ impl Faults {
     }
 }
 
-fn kafka(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faults) -> Kafka {
-    let kafka = &object.spec.kafka;
+/// One of both; what stands there where there is none, or too much, is never used.
+fn order(object: &DecisionEngine, namespace: &str, name: &str, faults: &mut Faults) -> Order {
+    let (kafka, group) = (object.spec.kafka.as_ref(), object.spec.consensus_group.as_ref());
+    faults.unless(
+        kafka.is_some() || group.is_some(),
+        "one of spec.kafka and spec.consensusGroup is needed; set spec.consensusGroup.name, or spec.kafka.bootstrapServers",
+    );
+    faults.unless(
+        kafka.is_none() || group.is_none(),
+        "spec.kafka beside spec.consensusGroup is not supported yet; remove one of them",
+    );
+    match kafka {
+        Some(spec) => Order::Kafka(Box::new(topics(spec, namespace, name, faults))),
+        None => {
+            let group = group.map(|group| group.name.clone()).unwrap_or_default();
+            faults.unless(!group.is_empty(), "spec.consensusGroup.name is empty; name a ConsensusGroup");
+            Order::Group(group)
+        }
+    }
+}
+
+fn topics(kafka: &kafka::Kafka, namespace: &str, name: &str, faults: &mut Faults) -> Kafka {
     let replication = kafka.replication_factor;
     faults.unless(!kafka.bootstrap_servers.is_empty(), "spec.kafka.bootstrapServers is empty");
     faults.unless(replication >= 1, "spec.kafka.replicationFactor must be 1 or more");
@@ -224,6 +244,17 @@ agents:
 ",
         );
         assert_eq!(validate(&object).unwrap(), crate::spec::example());
+    }
+
+    #[test]
+    fn one_thing_orders() {
+        let agents = "agents: [{class: a, app: {port: 80}, apply: {path: /}}]";
+        let order = |of: &str| validate(&object(&format!("{of}\n{agents}"))).map(|engine| engine.order);
+        let group = order("consensusGroup: {name: policy}").unwrap();
+        assert_eq!(group, Order::Group("policy".into()));
+        let both = "consensusGroup: {name: policy}\nkafka: {bootstrapServers: [a:1]}";
+        assert!(order(both).unwrap_err().message.contains("not supported yet"));
+        assert!(order("").unwrap_err().message.contains("is needed"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Facts {
     pub election_timeout: Duration,
     /// `status.genesis`.
     pub genesis: Option<Genesis>,
+    /// Its first member was asked to begin, and nobody knows that it did not.
+    pub asked: bool,
     /// `status.members`: those that were seen last.
     pub remembered: Vec<Remembered>,
     /// `status.committed`: the last position that was known to be certain.

@@ -7,7 +7,7 @@ pub mod gates;
 mod model;
 pub mod quorum;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ pub fn plan(facts: &Facts) -> Plan {
 
 /// What is to be done in a group that has a leader.
 fn led(view: &View<'_>, genesis: &Genesis) -> Plan {
-    let mut plan = Plan { alerts: quorum::below_voters(view), ..Plan::default() };
+    let mut plan = Plan { alerts: quorum::below_voters(view), joins: change::joins(view), ..Plan::default() };
     if !view.membership.committed {
         // Also where the change is another operator's.
         plan.waiting = Some("the group agrees on a change of its membership");

@@ -20,14 +20,18 @@ pub struct Plan {
     pub alerts: Vec<Alert>,
     /// Pods whose readiness gate opens.
     pub opens: Vec<String>,
+    /// Pods whose sidecars are told which group they are to belong to. That changes no membership, so it waits for nothing
+    /// and holds up nothing.
+    pub joins: Vec<String>,
 }
 
 /// One step. Any of them may be lost, come late or be repeated, and another operator may take the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Write the genesis into the status, if there is none and nobody wrote there since.
+    /// Write the genesis into the status, if there is none, or one with which nobody was ever asked to begin, and nobody wrote
+    /// there since.
     Remember(Genesis),
-    /// Have the first member begin.
+    /// Count it in the status, then have the first member begin.
     Initialize {
         /// Its pod.
         pod: String,
@@ -35,13 +39,6 @@ pub enum Step {
         genesis: Genesis,
         /// Where it is found.
         place: Place,
-    },
-    /// Tell a pod's sidecar which group it is to belong to.
-    Join {
-        /// The pod.
-        pod: String,
-        /// The group's.
-        genesis: Genesis,
     },
     /// Have the leader do something.
     Lead {

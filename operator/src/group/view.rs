@@ -130,6 +130,14 @@ impl<'a> View<'a> {
         self.health(id) == Health::Well && self.is_seen(id) && self.is_caught_up(id)
     }
 
+    /// Whether a voter does its part: its pod stays, its leader hears it, and it has caught up. That it does not answer us, as
+    /// one that is busy, says nothing of that.
+    #[must_use]
+    pub fn serves(&self, id: MemberId) -> bool {
+        let stays = matches!(self.health(id), Health::Well | Health::Silent);
+        stays && self.is_seen(id) && self.is_caught_up(id)
+    }
+
     /// Whether the voters may become these without a moment in which nothing can be ordered: a quorum of those before is
     /// there to agree, and a quorum of those after has what is certain.
     #[must_use]

@@ -33,7 +33,7 @@ pub fn container(injection: &Injection) -> Container {
         image_pull_policy: Some(injection.sidecar.pull_policy.clone()),
         restart_policy: Some("Always".to_owned()),
         env: Some(environment(injection)),
-        ports: Some(vec![exposed("decree-health", port::HEALTH), exposed("decree-http", port::REPLICATE)]),
+        ports: Some(ports(injection)),
         resources: Some(injection.sidecar.resources.clone()),
         // `/livez` asks for nothing outside of the process: the pod's start waits for this one alone.
         startup_probe: Some(Probe { failure_threshold: Some(60), ..probe("/livez", 1) }),
@@ -41,9 +41,15 @@ pub fn container(injection: &Injection) -> Container {
         readiness_probe: Some(Probe { failure_threshold: Some(2), ..probe("/readyz", 1) }),
         lifecycle: Some(Lifecycle { pre_stop: Some(pre_stop()), ..Lifecycle::default() }),
         security_context: Some(restricted()),
-        volume_mounts: Some(volumes::of_sidecar()),
+        volume_mounts: Some(volumes::of_sidecar(injection.member)),
         ..Container::default()
     }
+}
+
+fn ports(injection: &Injection) -> Vec<ContainerPort> {
+    let peers = injection.member.then(|| exposed("decree-peers", port::PEERS));
+    let both = [exposed("decree-health", port::HEALTH), exposed("decree-http", port::REPLICATE)];
+    both.into_iter().chain(peers).collect()
 }
 
 fn environment(injection: &Injection) -> Vec<EnvVar> {

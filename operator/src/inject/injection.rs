@@ -17,6 +17,8 @@ pub struct Injection {
     pub application: String,
     /// The application's port, where HTTP replication stands before it.
     pub replicated: Option<i32>,
+    /// Whether it is a member of a group, or may be.
+    pub member: bool,
     /// Who asks whether the application is alive.
     pub guard: Guard,
     /// What of the spec holds until the pod is made anew.

@@ -44,8 +44,17 @@ pub struct Status {
 
 impl Status {
     fn new(injection: &Injection) -> Self {
-        let Injection { engine, class, version: _, application, replicated: _, guard, pinned, sidecar } =
-            injection;
+        let Injection {
+            engine,
+            class,
+            version: _,
+            application,
+            replicated: _,
+            member,
+            guard,
+            pinned,
+            sidecar,
+        } = injection;
         Self {
             operator: env!("CARGO_PKG_VERSION").to_owned(),
             engine: engine.clone(),
@@ -53,7 +62,7 @@ impl Status {
             application: application.clone(),
             container: CONTAINER.to_owned(),
             image: sidecar.image.clone(),
-            volumes: volumes::NAMES.map(str::to_owned).to_vec(),
+            volumes: volumes::of_pod(engine, *member).into_iter().map(|volume| volume.name).collect(),
             restart: guard.restart(),
             because: match guard {
                 Guard::Sidecar { .. } => None,

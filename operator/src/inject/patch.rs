@@ -6,7 +6,7 @@ use decree_crds::labels;
 use decree_wire::pod::{CONTAINER, env, port};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodReadinessGate};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,7 +27,12 @@ pub fn patch(pod: &Pod, injection: &Injection) -> Patch {
     edit.insert_all(["metadata", "annotations"], pod.metadata.annotations.is_some(), annotations);
 
     let has_volumes = spec.is_some_and(|spec| spec.volumes.is_some());
-    edit.append(&["spec", "volumes"], has_volumes, volumes::of_pod(&injection.engine));
+    edit.append(&["spec", "volumes"], has_volumes, volumes::of_pod(&injection.engine, injection.member));
+    if injection.member {
+        let has_gates = spec.is_some_and(|spec| spec.readiness_gates.is_some());
+        let gate = PodReadinessGate { condition_type: labels::MEMBER_GATE.to_owned() };
+        edit.append(&["spec", "readinessGates"], has_gates, vec![gate]);
+    }
 
     if spec.is_some_and(|spec| spec.init_containers.is_some()) {
         let index = place(pod).to_string();

@@ -94,6 +94,7 @@ fn of_engine(pod: &Pod, engine: &DecisionEngine, installed: &Sidecar) -> Result<
         version,
         application: application.name.clone(),
         replicated: agent.replicate.is_some().then_some(agent.app.port),
+        member: engine.spec.consensus_group.is_some(),
         guard: guard(&spec, application, &kept(&spec, application, engine, agent)?),
         pinned,
         sidecar,

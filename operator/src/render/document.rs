@@ -2,33 +2,51 @@
 
 use std::time::Duration;
 
+use decree_wire::document::group::Group;
 use decree_wire::document::{Class, ClientCertificate, Document, Kafka, Sasl, Tls, file};
 
 use crate::spec::{self, Engine};
 
-/// What the sidecars of an engine are told, in words of `level`; without the topic's id they wait for it.
+/// The log that the sidecars are to follow.
+#[derive(Clone, Debug)]
+pub enum Log {
+    /// The engine's topic, with its id; without it they wait for it.
+    Topic(Option<String>),
+    /// The log of a group.
+    Group(Box<Group>),
+}
+
+/// What the sidecars of an engine are told, in words of `level`.
 #[must_use]
-pub fn document(engine: &Engine, cluster: &str, topic_id: Option<&str>, level: u32) -> Document {
-    let Engine { name, uid: _, kafka, classes, heartbeat, suspect_after: _, max_unavailable: _ } = engine;
+pub fn document(engine: &Engine, cluster: &str, log: Log, level: u32) -> Document {
+    let Engine { name, uid: _, order: _, classes, heartbeat, suspect_after: _, max_unavailable: _ } = engine;
+    let (topic_id, group) = match log {
+        Log::Topic(id) => (id, None),
+        Log::Group(group) => (None, Some(*group)),
+    };
     Document {
         level,
         engine: name.clone(),
         cluster: cluster.to_owned(),
-        kafka: Some(Kafka {
-            bootstrap_servers: kafka.servers.clone(),
-            topic: kafka.topic.clone(),
-            topic_id: topic_id.map(str::to_owned),
-            heartbeats: kafka.heartbeats.clone(),
-            tls: kafka.access.tls.as_ref().map(tls),
-            sasl: kafka.access.sasl.as_ref().map(|(mechanism, _)| Sasl {
-                mechanism: *mechanism,
-                username: file::USERNAME.into(),
-                password: file::PASSWORD.into(),
-            }),
-        }),
-        group: None,
+        kafka: engine.kafka().map(|kafka| topics(kafka, topic_id)),
+        group,
         classes: classes.iter().map(class).collect(),
         heartbeat_ms: milliseconds(*heartbeat),
+    }
+}
+
+fn topics(kafka: &spec::Kafka, topic_id: Option<String>) -> Kafka {
+    Kafka {
+        bootstrap_servers: kafka.servers.clone(),
+        topic: kafka.topic.clone(),
+        topic_id,
+        heartbeats: kafka.heartbeats.clone(),
+        tls: kafka.access.tls.as_ref().map(tls),
+        sasl: kafka.access.sasl.as_ref().map(|(mechanism, _)| Sasl {
+            mechanism: *mechanism,
+            username: file::USERNAME.into(),
+            password: file::PASSWORD.into(),
+        }),
     }
 }
 

@@ -34,13 +34,13 @@ pub fn level(secret: &Secret) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::document::document;
+    use crate::render::document::{Log, document};
     use crate::spec::example;
 
     #[test]
     fn a_sidecar_can_read_it_before_and_after_the_topic_is_there() {
         for id in [None, Some("abc")] {
-            let written = document(&example(), "cluster", id, 1);
+            let written = document(&example(), "cluster", Log::Topic(id.map(str::to_owned)), 1);
             let secret = secret(&example(), &written, &Data::new()).unwrap();
             assert_eq!(secret.metadata.name.as_deref(), Some("decree-policy"));
             assert_eq!(level(&secret), Some(1));

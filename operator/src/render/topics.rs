@@ -53,11 +53,11 @@ fn entries<const N: usize>(entries: [(&str, &str); N]) -> BTreeMap<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::example;
+    use crate::spec::example_kafka;
 
     #[test]
     fn a_user_may_add_and_raise_but_not_loosen() {
-        let mut kafka = example().kafka;
+        let mut kafka = example_kafka();
         assert_eq!(log(&kafka).config["min.insync.replicas"], "2");
         kafka.config = entries([("min.insync.replicas", "3"), ("retention.ms", "1"), ("x", "y")]);
         let config = log(&kafka).config;
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn drift_is_what_differs_and_nothing_else() {
-        let desired = log(&example().kafka).config;
+        let desired = log(&example_kafka()).config;
         let mut existing = desired.clone();
         existing.insert("somebody.elses".into(), "1".into());
         assert!(drift(&desired, &existing).is_empty());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use decree_crds::{DecisionEngine, labels};
+use decree_crds::{ConsensusGroup, DecisionEngine, labels};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
@@ -15,22 +15,71 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use crate::care::guard;
 use crate::engine::context::Stores;
+use crate::group::bond::group_of;
+use crate::group::notes::GroupName;
 
 /// Below the 240 s after which idle load balancers cut a watch.
 const WATCH_SECONDS: u32 = 200;
 
-type Watch<K> = (Store<K>, BoxStream<'static, Result<K, watcher::Error>>);
+pub(super) type Watch<K> = (Store<K>, BoxStream<'static, Result<K, watcher::Error>>);
 
 /// What is watched. A stream fills its store while it is polled.
 pub(super) struct Watches {
+    pub(super) engines: Watch<DecisionEngine>,
+    pub(super) groups: Watch<ConsensusGroup>,
+    pub(super) pods: Watch<Pod>,
+    pub(super) services: Watch<Service>,
+    pub(super) budgets: Watch<PodDisruptionBudget>,
+    pub(super) policies: Watch<NetworkPolicy>,
+}
+
+impl Watches {
+    /// The groups' own, and the others, which tell `touch` which groups are to be looked at.
+    pub(super) fn divided(
+        self,
+        engines: &Store<DecisionEngine>,
+        touch: &mpsc::Sender<GroupName>,
+    ) -> (Watch<ConsensusGroup>, EngineWatches) {
+        let Self { engines: (store, stream), groups, pods: (pods, changes), services, budgets, policies } =
+            self;
+        let (touched, known) = (touch.clone(), engines.clone());
+        let changes = changes.inspect(move |pod| {
+            let engine = pod.as_ref().ok().and_then(|pod| known.get(&engine_of(pod.clone())?));
+            tell(engine.as_deref(), &touched);
+        });
+        let touched = touch.clone();
+        let stream = stream.inspect(move |engine| tell(engine.as_ref().ok(), &touched));
+        let rest = EngineWatches {
+            engines: (store, stream.boxed()),
+            pods: (pods, changes.boxed()),
+            services,
+            budgets,
+            policies,
+        };
+        (groups, rest)
+    }
+}
+
+/// What sets off a reconcile of engines.
+pub(super) struct EngineWatches {
     pub(super) engines: Watch<DecisionEngine>,
     pub(super) pods: Watch<Pod>,
     pub(super) services: Watch<Service>,
     pub(super) budgets: Watch<PodDisruptionBudget>,
     pub(super) policies: Watch<NetworkPolicy>,
+}
+
+/// Where too many wait already, the group is looked at in its own time.
+fn tell(engine: Option<&DecisionEngine>, touch: &mpsc::Sender<GroupName>) {
+    let Some((engine, group)) = engine.and_then(|engine| Some((engine, group_of(engine)?))) else { return };
+    let name = GroupName { namespace: engine.namespace().unwrap_or_default(), name: group.to_owned() };
+    if touch.try_send(name).is_err() {
+        tracing::debug!("many groups wait to be looked at");
+    }
 }
 
 /// Watches that begin when they are polled.
@@ -40,8 +89,12 @@ pub(super) fn begin(client: &Client, namespace: Option<&str>) -> Watches {
     // Our own status changes neither.
     let changed = predicates::generation.combine(predicates::annotations);
     let stream = stream.predicate_filter(changed, PredicateConfig::default()).boxed();
+    let (groups, group_stream) = watch::<ConsensusGroup>(client, namespace, every(), |_| {});
+    let changed = predicates::generation.combine(predicates::annotations);
+    let group_stream = group_stream.predicate_filter(changed, PredicateConfig::default()).boxed();
     Watches {
         engines: (engines, stream),
+        groups: (groups, group_stream),
         pods: watch(client, namespace, every().labels(labels::ENGINE), slim),
         services: watch(
             client,
@@ -121,9 +174,10 @@ fn foreign<K: Resource>(slim: impl Fn(&mut K)) -> impl FnMut(&mut K) {
     }
 }
 
-/// Of a pod: its name, labels, owner and state, what the injection did, and which containers it has with which ports.
+/// Of a pod: its name, labels, owner and state, what the injection did, what its deletion costs, its node, and which
+/// containers it has with which ports.
 fn slim(pod: &mut Pod) {
-    pod.annotations_mut().retain(|key, _| key == labels::STATUS);
+    pod.annotations_mut().retain(|key, _| key == labels::STATUS || key == labels::POD_DELETION_COST);
     if let Some(spec) = pod.spec.take() {
         let slim = |container: Container| Container {
             name: container.name,
@@ -131,6 +185,7 @@ fn slim(pod: &mut Pod) {
             ..Container::default()
         };
         let kept = pod.spec.insert(Default::default());
+        kept.node_name = spec.node_name;
         kept.containers = spec.containers.into_iter().map(slim).collect();
         kept.init_containers = Some(spec.init_containers.into_iter().flatten().map(slim).collect());
     }

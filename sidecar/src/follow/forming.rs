@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixed::{Facts, Member, Step, step};
 use super::standing;
-use crate::log::raft::{RaftLog, types};
+use crate::log::raft::membership::{CAUGHT_UP, Change};
+use crate::log::raft::{RaftLog, membership, types};
 use crate::log::refusals::{Refusals, Way};
 use crate::log::{self, Log, NewEntry};
+use crate::member::Seat;
 use crate::peers::Target;
 use crate::peers::client::Peers;
 
@@ -28,6 +30,7 @@ const WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Forming {
     pub(super) own: String,
     pub(super) fixed: Fixed,
+    pub(super) seat: Seat,
     pub(super) log: RaftLog,
     pub(super) peers: Peers,
     pub(super) refusals: Refusals,
@@ -73,7 +76,7 @@ impl Forming {
 
     async fn facts(&self) -> Facts {
         let view = self.log.view();
-        let own = standing::own(&self.log);
+        let own = standing::own(&self.seat);
         let others = self.fixed.members.iter().filter(|member| member.pod != self.own);
         let asked = others.map(|FixedMember { pod, address }| async move {
             let target = Target { pod: pod.clone(), address: address.clone() };
@@ -87,7 +90,7 @@ impl Forming {
             leads: view.leader == Some(view.id),
             members: members
                 .map(|seen| {
-                    let fit = seen.matched.is_some_and(|matched| matched + NEAR >= committed);
+                    let fit = seen.matched.is_some_and(|matched| matched + CAUGHT_UP >= committed);
                     (seen.id, Member { agent: seen.member.agent, votes: seen.voter, fit })
                 })
                 .collect(),
@@ -95,33 +98,35 @@ impl Forming {
         }
     }
 
-    async fn obey(&self, step: &Step) -> Result<(), crate::log::raft::membership::Error> {
+    async fn obey(&self, step: &Step) -> Result<(), membership::Error> {
         match step {
             Step::Begin => {
                 tracing::info!(incarnation = %self.fixed.incarnation, "begins the group");
-                self.log.initialize().await
+                let own = self.fixed.members.iter().find(|member| member.pod == self.own);
+                let own =
+                    own.ok_or_else(|| membership::Error::Refused("this pod is not written down".into()))?;
+                self.log.initialize(found(own)).await
             }
-            Step::Add(id, FixedMember { pod, address }) => {
-                let member =
-                    types::Member { agent: pod.clone(), address: address.clone(), zone: String::new() };
-                tracing::info!(id, pod, "adds a member to the group");
-                self.log.add_learner(*id, member).await
+            Step::Add(id, member) => {
+                tracing::info!(id, pod = member.pod, "adds a member to the group");
+                self.log.change(None, Change::Add(*id, found(member))).await
             }
             Step::Promote(id) => {
                 tracing::info!(id, "lets a member vote");
-                self.log.promote(*id).await
+                self.log.change(None, Change::Promote { id: *id, instead_of: None }).await
             }
             Step::Remove(id) => {
                 tracing::info!(id, "removes a member whose disk is gone");
-                self.log.remove(*id).await
+                self.log.change(None, Change::Remove { id: *id, stays: false }).await
             }
             Step::Wait(_) | Step::Rest => Ok(()),
         }
     }
 }
 
-/// Who has all but so many entries gets them in a moment.
-const NEAR: u64 = 1_000;
+fn found(FixedMember { pod, address }: &FixedMember) -> types::Member {
+    types::Member { agent: pod.clone(), address: address.clone(), zone: String::new() }
+}
 
 /// Appends the settings unless the log has some: they are at its start, or nowhere.
 async fn settle(log: &RaftLog, settings: &Settings) -> Result<(), log::Error> {

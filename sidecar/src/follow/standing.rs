@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::fixed::Known;
-use crate::log::raft::RaftLog;
+use crate::member::Seat;
 use crate::peers::Target;
 use crate::peers::client::Peers;
 
@@ -30,15 +30,15 @@ pub(super) async fn ask(peers: &Peers, target: &Target) -> Option<Known> {
 }
 
 /// This member's own.
-pub(super) fn own(log: &RaftLog) -> Known {
-    Known { id: log.id(), begun: log.begun() }
+pub(super) fn own(seat: &Seat) -> Known {
+    Known { id: seat.disk().id(), begun: seat.disk().begun() }
 }
 
 /// The door for those who ask.
-pub(super) fn router(log: RaftLog) -> Router {
-    let tell = |State(log): State<RaftLog>| async move {
-        let Known { id, begun } = own(&log);
+pub(super) fn router(seat: Seat) -> Router {
+    let tell = |State(seat): State<Seat>| async move {
+        let Known { id, begun } = own(&seat);
         Json(Standing { id, begun })
     };
-    Router::new().route(PATH, post(tell)).with_state(log)
+    Router::new().route(PATH, post(tell)).with_state(seat)
 }

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::routing::post;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use decree_wire::heartbeat::{Heartbeat, Told};
 use decree_wire::identity::Peer;
-use decree_wire::member::path::HEARTBEATS;
 use http::StatusCode;
 use tokio::time::Instant;
 
@@ -47,7 +46,7 @@ impl Heard {
 
 /// The door for them.
 pub fn router(heard: Heard) -> Router {
-    Router::new().route(PATH, post(take)).route(HEARTBEATS, get(all)).with_state(heard)
+    Router::new().route(PATH, post(take)).with_state(heard)
 }
 
 async fn take(
@@ -62,8 +61,4 @@ async fn take(
     }
     heard.take(heartbeat);
     Ok(())
-}
-
-async fn all(State(heard): State<Heard>) -> Json<Vec<Told>> {
-    Json(heard.all())
 }

@@ -8,11 +8,11 @@
 //!
 //! A position is the incarnation's base plus the Raft index.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use decree_wire::member::Scanned;
 use decree_wire::position::{Incarnation, Position};
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::timeout;
@@ -24,55 +24,48 @@ use super::{Error, Log, NewEntry, Reader};
 pub mod answer;
 pub mod append;
 pub mod ask;
+pub mod disk;
+pub mod genesis;
+pub mod hand_over;
 pub mod head;
+pub mod leave;
 pub mod local;
 pub mod machine;
+pub mod measures;
 pub mod membership;
 pub mod network;
 pub mod order;
 pub mod peers;
 pub mod reader;
 pub mod room;
+pub mod scan;
 pub mod sealed;
 pub mod settings;
 pub mod store;
 pub mod types;
+pub mod view;
 
 use answer::Answers;
 use ask::{Answer, Ask, Letter};
+use disk::Disk;
 use local::Local;
 use machine::{Machine, Raft, Upto};
-use membership::View;
+use membership::Change;
 use network::Network;
 use order::Order;
 use reader::GroupReader;
 use room::Room;
-use store::{Meta, Store};
-use types::{Member, MemberId};
+use types::{LogId, Member, MemberId};
+use view::View;
 
 /// How long a trim may take.
 const TRIM: Duration = Duration::from_secs(10);
 /// How long openraft gets to end.
 const CLOSE: Duration = Duration::from_secs(5);
 
-/// How a group began.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Genesis {
-    /// Which life of the group this is.
-    pub incarnation: Incarnation,
-    /// The position of its first entry: behind all of the lives before.
-    pub base: Position,
-}
-
 /// What a member needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Its own, on a disk that it keeps.
-    pub folder: PathBuf,
-    /// The group's.
-    pub genesis: Genesis,
-    /// Where this member is found.
-    pub member: Member,
     /// A leader that is not heard for so long is replaced.
     pub election_timeout: Duration,
     /// How often it is heard.
@@ -91,42 +84,37 @@ pub struct RaftLog {
 }
 
 impl RaftLog {
-    /// Opens this member. It does nothing until it is asked: [`RaftLog::initialize`] begins a group, or the leader of
-    /// one adds it. Must be called in a runtime.
+    /// Opens this member, on a disk of which it is decided to which group it belongs. It does nothing until it is asked:
+    /// [`RaftLog::initialize`] begins a group, or the leader of one adds it. Must be called in a runtime.
     ///
     /// # Errors
-    /// If the folder can't be used, or is of another incarnation.
-    pub async fn open(settings: Settings, ask: Arc<dyn Ask>) -> Result<Self, Error> {
-        let Settings { folder, genesis, member, election_timeout, heartbeat_interval } = settings;
+    /// If the disk can't be used, or belongs to no group.
+    pub async fn open(disk: &Disk, settings: Settings, ask: Arc<dyn Ask>) -> Result<Self, Error> {
+        let Settings { election_timeout, heartbeat_interval } = settings;
         let unusable = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| unusable(&format!("open {}: {error}", folder.display())))?;
         let config =
             settings::openraft(election_timeout, heartbeat_interval).map_err(|why| unusable(&why))?;
-        let Genesis { incarnation, base } = genesis;
-        let new = Meta { id: new_id(), incarnation: incarnation.0.clone(), base: base.0 };
-        let at = folder.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&at, || new));
-        let store = store.await.map_err(|error| unusable(&error))?.map_err(|error| unusable(&error))?;
-        let meta = store.meta();
-        if meta.incarnation != incarnation.0 || meta.base != base.0 {
-            let found = &meta.incarnation;
-            return Err(Error::Replaced(format!(
-                "this disk is of incarnation {found}, the group of {incarnation}"
-            )));
-        }
-        let room = Room::open(&folder).map_err(|error| unusable(&error))?;
+        let genesis = disk.genesis().cloned().ok_or_else(|| unusable(&"this disk belongs to no group"))?;
+        let (store, room) = (disk.store().clone(), Room::open(disk.folder()).map_err(|e| unusable(&e))?);
         let upto = Upto::default();
         let network = Network {
-            incarnation: incarnation.0,
-            from: meta.id,
+            incarnation: genesis.incarnation.0.clone(),
+            from: disk.id(),
             ask: ask.clone(),
             patience: 2 * election_timeout.max(Duration::from_secs(1)),
         };
         let machine = Machine::new(store.clone(), upto.clone());
-        let raft = Raft::new(meta.id, Arc::new(config), network, store.clone(), machine).await;
+        let raft = Raft::new(disk.id(), Arc::new(config), network, store.clone(), machine).await;
         let raft = raft.map_err(|error| unusable(&error))?;
-        Ok(Self::run(Local { raft, store, ask, member, room, upto }))
+        let this = Self::run(Local { raft, store, genesis, ask, room, upto });
+        let (counting, stopped) = (disk.measures().clone().count(this.local.raft.clone()), this.stop.clone());
+        this.tasks.spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = counting => {}
+            }
+        });
+        Ok(this)
     }
 
     fn run(local: Local) -> Self {
@@ -171,7 +159,7 @@ impl RaftLog {
     /// The group, as this member sees it.
     #[must_use]
     pub fn view(&self) -> View {
-        membership::view(&self.local)
+        view::view(&self.local)
     }
 
     /// Whether this member's disk has room for proposals.
@@ -182,49 +170,62 @@ impl RaftLog {
         self.local.room.for_proposals()
     }
 
-    /// Begins the group with this member; does nothing if that has been done.
+    /// Begins the group with this member, found there; does nothing if that has been done.
     ///
     /// # Errors
     /// As [`membership::initialize`].
-    pub async fn initialize(&self) -> Result<(), membership::Error> {
-        membership::initialize(&self.local).await
+    pub async fn initialize(&self, member: Member) -> Result<(), membership::Error> {
+        membership::initialize(&self.local, member).await
     }
 
-    /// At the leader: adds a member that does not vote.
+    /// At the leader: changes the membership, if it is still the one that was `seen`.
     ///
     /// # Errors
-    /// As [`membership::add_learner`].
-    pub async fn add_learner(&self, id: MemberId, member: Member) -> Result<(), membership::Error> {
-        membership::add_learner(&self.local, id, member).await
+    /// As [`membership::change`].
+    pub async fn change(&self, seen: Option<LogId>, change: Change) -> Result<(), membership::Error> {
+        membership::change(&self.local, seen, change).await
     }
 
-    /// At the leader: says where a member is found from now on.
+    /// At the leader: lets another voter lead.
     ///
     /// # Errors
-    /// As [`membership::relocate`].
-    pub async fn relocate(&self, id: MemberId, member: Member) -> Result<(), membership::Error> {
-        membership::relocate(&self.local, id, member).await
-    }
-
-    /// At the leader: lets a member vote.
-    ///
-    /// # Errors
-    /// As [`membership::promote`].
-    pub async fn promote(&self, id: MemberId) -> Result<(), membership::Error> {
-        membership::promote(&self.local, id).await
-    }
-
-    /// At the leader: removes a member.
-    ///
-    /// # Errors
-    /// As [`membership::remove`].
-    pub async fn remove(&self, id: MemberId) -> Result<(), membership::Error> {
-        membership::remove(&self.local, id).await
+    /// As [`hand_over::to`].
+    pub async fn hand_over_to(&self, to: MemberId) -> Result<(), membership::Error> {
+        hand_over::to(&self.local, to).await
     }
 
     /// Before this member ends: another one leads, if one can; gives whether this one no longer does.
     pub async fn hand_over(&self, limit: Duration) -> bool {
-        membership::hand_over(&self.local, limit).await
+        hand_over::to_any(&self.local, limit).await
+    }
+
+    /// Whether this member votes, as far as it knows.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        let metrics = self.local.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().any(|voter| voter == self.id())
+    }
+
+    /// Waits until the group does not need this member's vote any more. May be dropped.
+    pub async fn let_go(&self) {
+        leave::let_go(&self.local).await;
+    }
+
+    /// Looks for the next settings among what this member knows to be ordered; on the leader, among all that is.
+    ///
+    /// # Errors
+    /// As [`scan::scan`].
+    pub async fn scan(&self, from: Option<Position>) -> Result<Scanned, Error> {
+        scan::scan(&self.local, from).await
+    }
+
+    /// Whether the agent of this pod may speak for a member: not for one that is known to be another's.
+    #[must_use]
+    pub fn speaks_for(&self, pod: &str, member: MemberId) -> bool {
+        let metrics = self.local.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&member).is_none_or(|known| known.agent == pod)
     }
 
     /// Waits until this member can't go on: its disk failed, or openraft ended. The process must end then.
@@ -287,12 +288,6 @@ impl RaftLog {
     }
 }
 
-/// 52 bits of chance: exact in JSON, and never given twice in a group.
-fn new_id() -> MemberId {
-    let bits = uuid::Uuid::new_v4().as_u64_pair().0;
-    (bits >> 12).max(1)
-}
-
 #[async_trait]
 impl Log for RaftLog {
     async fn append(&self, entry: &NewEntry) -> Result<Position, Error> {
@@ -334,7 +329,7 @@ impl Log for RaftLog {
     }
 
     async fn incarnation(&self) -> Result<Incarnation, Error> {
-        Ok(Incarnation(self.local.store.meta().incarnation.clone()))
+        Ok(self.local.genesis.incarnation.clone())
     }
 
     async fn trim(&self, before: Position) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::sync::watch;
 
+use super::caller::Caller;
 pub use super::trust::Scope;
 use super::trust::{Trust, name};
 use super::verifier::Verifier;
@@ -100,10 +101,10 @@ impl Identity {
                     == (&scope.cluster, &scope.namespace, &scope.engine)
         };
         let own = match found {
-            Some(peer) if of_scope(&peer) => peer,
+            Some(Caller::Peer(peer)) if of_scope(&peer) => peer,
             other => {
                 let Scope { cluster, namespace, engine, .. } = scope;
-                let found = other.map_or_else(|| "nobody".into(), |peer| peer.to_string());
+                let found = other.map_or_else(|| "nobody".into(), |other| other.to_string());
                 return Err(Error::Another { found, pod: pod.into(), namespace, engine, cluster });
             }
         };

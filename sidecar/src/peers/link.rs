@@ -190,11 +190,11 @@ impl Keeper {
             return Err(self.refused(remote, &refusal));
         }
         let stream = connected.map_err(|error| told(&error))?;
-        if let Some(Ok(peer)) = verifier.found()
-            && peer.pod != self.target.pod
+        if let Some(Ok(found)) = verifier.found()
+            && found.peer().is_none_or(|peer| peer.pod != self.target.pod)
         {
             let message = format!("another pod answers at {}", self.target.address);
-            let refusal = Refusal { reason: Reason::Pod, claimed: Some(peer.to_string()), message };
+            let refusal = Refusal { reason: Reason::Pod, claimed: Some(found.to_string()), message };
             return Err(self.refused(remote, &refusal));
         }
         let (stream, heard) = Heard::new(stream);

@@ -34,8 +34,10 @@ pub enum Reason {
     Gone,
     /// Another pod answers at the address of the one that was called.
     Pod,
-    /// There are too many connections.
+    /// There are too many connections, or handshakes that do not end.
     Crowded,
+    /// What it asked for is not for its kind of caller.
+    Forbidden,
 }
 
 impl Reason {
@@ -53,6 +55,7 @@ impl Reason {
             Self::Gone => "gone",
             Self::Pod => "pod",
             Self::Crowded => "crowded",
+            Self::Forbidden => "forbidden",
         }
     }
 }

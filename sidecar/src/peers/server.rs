@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use decree_wire::identity::Peer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::caller::Caller;
 use super::identity::Identities;
 use super::refusal::{Reason, Refusal, Refusals};
 use connection::Room;
@@ -28,18 +28,19 @@ mod handshake;
 
 /// So many may be in the handshake at once.
 const HANDSHAKES: usize = 32;
-/// So many connections may a peer have. It needs one, and one more while it goes over to another.
+/// So many connections may a caller have. It needs one, and one more while it goes over to another.
 const EACH: usize = 4;
-/// And so many may be there at all.
+/// And so many may all peers have. The operator has its own beside them.
 const CONNECTIONS: usize = 256;
-/// Bodies that are being read or worked on, in all.
-const MEMORY: usize = 64 << 20;
+/// Bodies that are being read or worked on: those of all peers, and those of the operator.
+const MEMORY: (usize, usize) = (64 << 20, 2 << 20);
 /// After an accept that failed (no descriptor left, say).
 const PAUSE: Duration = Duration::from_millis(50);
 /// What is still being answered when the door closes gets so long.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// Serves verified peers until `stop`: each request has its [`Peer`] as an extension.
+/// Serves verified callers until `stop`: each request has its [`Caller`] as an extension, and its
+/// [`Peer`](decree_wire::identity::Peer) if it is one.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -75,9 +76,9 @@ struct Door {
     room: Room,
     handshakes: JoinSet<Shaken>,
     /// The oldest first.
-    waiting: VecDeque<AbortHandle>,
+    waiting: VecDeque<(SocketAddr, AbortHandle)>,
     connections: JoinSet<()>,
-    open: HashMap<Id, (Peer, AbortHandle)>,
+    open: HashMap<Id, (Caller, AbortHandle)>,
     /// The oldest first.
     order: VecDeque<Id>,
 }
@@ -86,7 +87,7 @@ impl Door {
     fn new(router: Router, identities: Identities, refusals: Refusals, stop: CancellationToken) -> Self {
         let room = Room {
             router,
-            memory: Arc::new(Semaphore::new(MEMORY)),
+            memory: (Arc::new(Semaphore::new(MEMORY.0)), Arc::new(Semaphore::new(MEMORY.1))),
             identities: identities.clone(),
             refusals: refusals.clone(),
             stop,
@@ -104,19 +105,22 @@ impl Door {
     }
 
     fn knock(&mut self, stream: TcpStream, remote: SocketAddr) {
-        self.waiting.retain(|handshake| !handshake.is_finished());
+        self.waiting.retain(|(_, handshake)| !handshake.is_finished());
         if self.waiting.len() >= HANDSHAKES
-            && let Some(oldest) = self.waiting.pop_front()
+            && let Some((oldest, handshake)) = self.waiting.pop_front()
         {
             // One of good will is done within milliseconds: the oldest is most likely none.
-            oldest.abort();
+            handshake.abort();
+            let message = format!("{HANDSHAKES} others were in the handshake before it ended its own");
+            self.refusals.note(oldest, &Refusal { reason: Reason::Crowded, claimed: None, message });
         }
         let identity = self.identities.borrow().clone();
         let Some(identity) = identity else {
             tracing::debug!(%remote, "closed a peer's connection: this agent has no certificate yet");
             return;
         };
-        self.waiting.push_back(self.handshakes.spawn(handshake::shake(stream, remote, identity)));
+        let handshake = self.handshakes.spawn(handshake::shake(stream, remote, identity));
+        self.waiting.push_back((remote, handshake));
     }
 
     fn shaken(&mut self, ended: Result<(Id, Shaken), JoinError>) {
@@ -129,23 +133,25 @@ impl Door {
     }
 
     fn admit(&mut self, arrived: handshake::Arrived) {
-        let of_peer = |(peer, _): &(Peer, AbortHandle)| *peer == arrived.peer;
-        if self.open.values().filter(|open| of_peer(open)).count() >= EACH {
-            // A peer that dials again has given up the others, or its end of them is gone.
-            let oldest = self.order.iter().find(|id| self.open.get(id).is_some_and(of_peer));
+        let of_caller = |(caller, _): &(Caller, AbortHandle)| *caller == arrived.caller;
+        let is_peer = |(caller, _): &&(Caller, AbortHandle)| caller.peer().is_some();
+        if self.open.values().filter(|open| of_caller(open)).count() >= EACH {
+            // One that dials again has given up the others, or its end of them is gone.
+            let oldest = self.order.iter().find(|id| self.open.get(id).is_some_and(of_caller));
             if let Some((_, task)) = oldest.and_then(|id| self.open.get(id)) {
                 task.abort();
             }
-        } else if self.open.len() >= CONNECTIONS {
+        } else if arrived.caller.peer().is_some() && self.open.values().filter(is_peer).count() >= CONNECTIONS
+        {
             let message = format!("there are {CONNECTIONS} connections already");
-            let claimed = Some(arrived.peer.to_string());
+            let claimed = Some(arrived.caller.to_string());
             self.refusals.note(arrived.remote, &Refusal { reason: Reason::Crowded, claimed, message });
             return;
         }
-        let peer = arrived.peer.clone();
+        let caller = arrived.caller.clone();
         let task = self.connections.spawn(connection::keep(arrived, self.room.clone()));
         self.order.push_back(task.id());
-        self.open.insert(task.id(), (peer, task));
+        self.open.insert(task.id(), (caller, task));
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {

@@ -1,9 +1,10 @@
-//! Whom this agent takes for a peer: whom its authorities vouch for, in its own engine, and whose pod still is.
+//! Whom this agent takes for a peer: whom its authorities vouch for, in its own engine, and whose pod still is. And the operator
+//! of its cluster.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use decree_wire::identity::Peer;
+use decree_wire::identity::Operator;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -11,6 +12,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, RootCertStore};
 
+use super::caller::Caller;
 use super::refusal::{Reason, Refusal};
 
 /// The agents that may be peers.
@@ -27,8 +29,16 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn takes(&self, peer: &Peer) -> Result<(), (Reason, String)> {
+    fn takes(&self, caller: &Caller) -> Result<(), (Reason, String)> {
         let Self { cluster, namespace, engine, gone } = self;
+        let peer = match caller {
+            Caller::Operator(operator) if operator.cluster == *cluster => return Ok(()),
+            Caller::Operator(_) => {
+                let why = format!("it is the operator of another cluster than {cluster}");
+                return Err((Reason::Engine, why));
+            }
+            Caller::Peer(peer) => peer,
+        };
         if (&peer.cluster, &peer.namespace, &peer.engine) != (cluster, namespace, engine) {
             let why = format!("it is of another engine than {namespace}/{engine} of cluster {cluster}");
             return Err((Reason::Engine, why));
@@ -80,7 +90,7 @@ impl Trust {
         certificate: &CertificateDer<'_>,
         between: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Peer, (Refusal, rustls::Error)> {
+    ) -> Result<Caller, (Refusal, rustls::Error)> {
         let name = name(certificate);
         let claimed = name.as_ref().map(ToString::to_string);
         let refuse = |reason, message: String, error| {
@@ -91,11 +101,13 @@ impl Trust {
         }
         // TLS has no better word for a certificate that is good, and not for here.
         let other = || rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
-        let Some(peer) = name else {
+        // The operator calls, and is never called here.
+        let caller = name.filter(|caller| end == End::Client || caller.peer().is_some());
+        let Some(caller) = caller else {
             return refuse(Reason::Name, "its certificate names no agent".into(), other());
         };
-        match self.scope.takes(&peer) {
-            Ok(()) => Ok(peer),
+        match self.scope.takes(&caller) {
+            Ok(()) => Ok(caller),
             Err((reason, why)) => refuse(reason, why, other()),
         }
     }
@@ -118,11 +130,13 @@ impl Trust {
     }
 }
 
-/// The agent that a certificate names, whoever vouches for it.
-pub(super) fn name(certificate: &CertificateDer<'_>) -> Option<Peer> {
+/// Whom a certificate names, whoever vouches for it.
+pub(super) fn name(certificate: &CertificateDer<'_>) -> Option<Caller> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut names = certificate.valid_uri_names().filter_map(|name| name.parse().ok());
-    // Of a certificate for two agents nobody could say which one of them it is.
+    let peer = |name: &str| name.parse().map(Caller::Peer).ok();
+    let operator = |name: &str| name.parse::<Operator>().map(Caller::Operator).ok();
+    let mut names = certificate.valid_uri_names().filter_map(|name| peer(name).or_else(|| operator(name)));
+    // Of a certificate for two nobody could say which one of them it is.
     names.next().filter(|_| names.next().is_none())
 }
 

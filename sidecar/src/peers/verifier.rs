@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use decree_wire::identity::Peer;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::caller::Caller;
 use super::refusal::Refusal;
 use super::trust::{End, Trust};
 
@@ -16,7 +16,7 @@ use super::trust::{End, Trust};
 #[derive(Debug)]
 pub(super) struct Verifier {
     trust: Arc<Trust>,
-    found: OnceLock<Result<Peer, Refusal>>,
+    found: OnceLock<Result<Caller, Refusal>>,
 }
 
 impl Verifier {
@@ -25,7 +25,7 @@ impl Verifier {
     }
 
     /// Who is at the other end, or why it is refused; none if it showed no certificate.
-    pub(super) fn found(&self) -> Option<Result<Peer, Refusal>> {
+    pub(super) fn found(&self) -> Option<Result<Caller, Refusal>> {
         self.found.get().cloned()
     }
 
@@ -37,7 +37,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         let (found, result) = match self.trust.check(end, certificate, between, now) {
-            Ok(peer) => (Ok(peer), Ok(())),
+            Ok(caller) => (Ok(caller), Ok(())),
             Err((refusal, error)) => (Err(refusal), Err(error)),
         };
         // There is one certificate a connection.

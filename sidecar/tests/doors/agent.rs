@@ -126,6 +126,7 @@ async fn doors_within(log: MemoryLog, folder: tempfile::TempDir, limits: Limits)
         version: 1,
         restart: decree_wire::probe::Restart::Container,
         liveness: None,
+        grace_seconds: 30,
         ip: "127.0.0.1".into(),
     };
     let agent = Agent::new(pod, documents, Metrics::default());

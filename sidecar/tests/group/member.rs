@@ -1,4 +1,4 @@
-//! Sidecars whose group is written down, as processes on loopback, each beside its application.
+//! Sidecars of one group as processes on loopback, each beside its application.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::client::{Answer, free_port, request, until};
 
 /// A group of so many members.
 pub(crate) struct Members {
-    authority: Authority,
+    pub(crate) authority: Authority,
     pub(crate) all: Vec<Member>,
 }
 
@@ -36,18 +36,23 @@ impl Drop for Member {
 }
 
 impl Members {
+    /// Of a group that is written down.
     pub(crate) fn new(count: usize) -> Self {
-        let authority = Authority::new("group");
+        let members = Self::unformed(count);
+        let all = members.all.iter();
+        let fixed =
+            all.map(|member| FixedMember { pod: member.pod.clone(), address: member.peers().to_string() });
+        let incarnation = Incarnation("first".into());
+        let fixed = Fixed { incarnation, members: fixed.collect(), settings: settings() };
+        members.all.iter().for_each(|member| member.told(|group| group.fixed = Some(fixed.clone())));
+        members
+    }
+
+    /// Of a group that somebody forms.
+    pub(crate) fn unformed(count: usize) -> Self {
         let all: Vec<_> = (0..count).map(|n| Member::new(format!("a-{n}"))).collect();
-        let fixed: Vec<_> = all
-            .iter()
-            .map(|member| FixedMember { pod: member.pod.clone(), address: member.address(3).to_string() })
-            .collect();
-        for member in &all {
-            let document = document(fixed.clone(), member.application.port());
-            member.put("document.json", &serde_json::to_string(&document).unwrap());
-        }
-        let members = Self { authority, all };
+        all.iter().for_each(|member| member.told(|_| {}));
+        let members = Self { authority: Authority::new("group"), all };
         (0..count).for_each(|n| members.certify(n));
         members
     }
@@ -114,6 +119,13 @@ impl Member {
         std::fs::rename(self.path("new"), self.path("document").join(file)).unwrap();
     }
 
+    /// Writes its document, with its group as that says.
+    pub(crate) fn told(&self, group: impl FnOnce(&mut Group)) {
+        let mut document = document(self.application.port());
+        group(document.group.as_mut().unwrap());
+        self.put("document.json", &serde_json::to_string(&document).unwrap());
+    }
+
     fn address(&self, door: usize) -> SocketAddr {
         ([127, 0, 0, 1], self.ports[door]).into()
     }
@@ -157,6 +169,17 @@ impl Member {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// SIGTERM, and no word of whether it ends.
+    pub(crate) fn signal(&self) {
+        let pid = self.child.as_ref().unwrap().id();
+        assert!(Command::new("kill").arg("-TERM").arg(pid.to_string()).status().unwrap().success());
+    }
+
+    /// Whether it has ended, without complaint.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some_and(|status| status.success())
     }
 
     /// SIGTERM; how long it then took to end, without complaint.
@@ -213,15 +236,19 @@ impl Member {
     }
 }
 
-fn document(members: Vec<FixedMember>, port: u16) -> Document {
+/// The settings of the engine that all are of.
+pub(crate) fn settings() -> Settings {
     let Peer { cluster, namespace, engine, .. } = peer("any");
-    let engine = EngineName { namespace, name: engine };
-    let settings = Settings {
-        engine: engine.clone(),
-        cluster: cluster.clone(),
+    Settings {
+        engine: EngineName { namespace, name: engine },
+        cluster,
         dedup: Dedup::default(),
         classes: [("a".to_owned(), ClassSettings::default())].into(),
-    };
+    }
+}
+
+fn document(port: u16) -> Document {
+    let Settings { engine, cluster, .. } = settings();
     Document {
         level: 1,
         engine,
@@ -239,7 +266,7 @@ fn document(members: Vec<FixedMember>, port: u16) -> Document {
             }),
             issuer: None,
             gone: Vec::new(),
-            fixed: Some(Fixed { incarnation: Incarnation("first".into()), members, settings }),
+            fixed: None,
         }),
         classes: vec![Class {
             name: "a".into(),

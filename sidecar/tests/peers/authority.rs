@@ -35,9 +35,14 @@ impl Authority {
     }
 
     pub(crate) fn sign(&self, peer: &Peer, when: When) -> Material {
+        self.sign_name(&peer.to_string(), when)
+    }
+
+    /// For whoever has that name.
+    pub(crate) fn sign_name(&self, name: &str, when: When) -> Material {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(peer.to_string().try_into().unwrap())];
+        params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let (from, to) = match when {

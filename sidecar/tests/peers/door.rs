@@ -67,7 +67,7 @@ impl Door {
 }
 
 pub(crate) fn refused(metrics: &Metrics, reason: &str) -> u64 {
-    let text = metrics.encode("e", "c", None);
+    let text = metrics.encode("e", "c", None, None);
     let label = format!("reason=\"{reason}\"}}");
     let line =
         text.lines().find(|line| line.starts_with("decree_peer_refusals_total") && line.contains(&label));

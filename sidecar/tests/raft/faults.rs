@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use decree_sidecar::log::raft::ask::{Answer, Letter, Proposed, Question};
+use decree_sidecar::log::raft::sealed;
 use decree_sidecar::log::{Error, Log};
 use decree_wire::position::Position;
+use decree_wire::record::Record;
+use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::group::{Group, TIMEOUT, address, append, command, id, read, shared};
+use crate::group::{Group, TIMEOUT, address, append, command, eventually, id, read, shared};
 
 /// Appends without pause; each id once only.
 struct Client {
@@ -205,6 +210,34 @@ async fn a_leader_hands_over_and_loses_no_proposal() {
         progress(&group, next).await;
     }
     judge(&group, clients).await;
+    group.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_takes_no_more_than_it_may_lose() {
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    group.cut_off(leader);
+    let member = group.at(leader);
+    let (incarnation, id) = (member.incarnation().await.unwrap().0, member.id());
+    let record = Record { value: Some(Bytes::from(vec![0; 1 << 20])), headers: Vec::new() };
+    let propose = || {
+        let question = Question::Propose(vec![sealed::seal(&record)]);
+        member.answer(Letter { incarnation: incarnation.clone(), from: id, to: id, question })
+    };
+    let first = join_all((0..20).map(|_| propose()));
+    let then = async {
+        eventually("it is full", async || {
+            // Until it is, nobody is told what becomes of one that was taken.
+            let soon = tokio::time::timeout(Duration::from_millis(100), propose()).await;
+            soon.is_ok_and(|answer| answer == Ok(Answer::Propose(vec![Proposed::Full])))
+        })
+        .await;
+    };
+    let (taken, ()) = tokio::join!(first, then);
+    assert_eq!(taken.len(), 20);
+    group.lines.mend();
+    progress(&group, leader).await;
     group.close().await;
 }
 

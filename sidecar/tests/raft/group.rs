@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use decree_sidecar::log::raft::membership::Error;
+use decree_sidecar::log::raft::ask::Ask;
+use decree_sidecar::log::raft::disk::Disk;
+use decree_sidecar::log::raft::genesis::Genesis;
+use decree_sidecar::log::raft::measures::Measures;
+use decree_sidecar::log::raft::membership::{Change, Error};
 use decree_sidecar::log::raft::types::Member;
-use decree_sidecar::log::raft::{Genesis, RaftLog, Settings};
+use decree_sidecar::log::raft::{RaftLog, Settings};
 use decree_sidecar::log::{self, Log, NewEntry, Stored};
 use decree_wire::command::Command;
 use decree_wire::entry::Body;
@@ -47,22 +51,25 @@ pub(crate) fn address(n: usize) -> String {
     format!("member-{n}:7073")
 }
 
-fn member(n: usize) -> Member {
+pub(crate) fn member(n: usize) -> Member {
     Member { agent: format!("member-{n}"), address: address(n), zone: format!("node-{n}") }
 }
 
-pub(crate) fn settings(folder: PathBuf, genesis: &Genesis, n: usize) -> Settings {
-    Settings {
-        folder,
-        genesis: genesis.clone(),
-        member: member(n),
-        election_timeout: TIMEOUT,
-        heartbeat_interval: Duration::from_millis(50),
-    }
+/// Opens a member on its disk.
+pub(crate) async fn open_member(
+    folder: &Path,
+    genesis: &Genesis,
+    ask: Arc<dyn Ask>,
+) -> Result<RaftLog, log::Error> {
+    let disk = Disk::open(folder.to_owned(), Measures::default()).await?;
+    disk.adopt(genesis.clone()).await?;
+    let settings = Settings { election_timeout: TIMEOUT, heartbeat_interval: Duration::from_millis(50) };
+    RaftLog::open(&disk, settings, ask).await
 }
 
 pub(crate) fn genesis(base: u64) -> Genesis {
-    Genesis { incarnation: Incarnation(uuid::Uuid::new_v4().to_string()), base: Position(base) }
+    let incarnation = Incarnation(uuid::Uuid::new_v4().to_string());
+    Genesis { base: Position(base), ..Genesis::fixed(incarnation) }
 }
 
 impl Group {
@@ -77,7 +84,7 @@ impl Group {
         for n in 0..count {
             let life = group.open(n).await;
             if n == 0 {
-                life.log.initialize().await.unwrap();
+                life.log.initialize(member(0)).await.unwrap();
             }
             group.members.push(Some(life));
             if n > 0 {
@@ -130,8 +137,9 @@ impl Group {
         let mut added = false;
         loop {
             let leader = self.at(self.leader().await);
-            let step = if added { leader.promote(id).await } else { leader.add_learner(id, member(n)).await };
-            match step {
+            let change =
+                if added { Change::Promote { id, instead_of: None } } else { Change::Add(id, member(n)) };
+            match leader.change(None, change).await {
                 Ok(()) if added => return,
                 Ok(()) => added = true,
                 Err(Error::NotLeader(_) | Error::Refused(_) | Error::Unknown(_)) => {}
@@ -197,7 +205,7 @@ impl Group {
 async fn open(lines: &Lines, folder: &Path, genesis: &Genesis, n: usize) -> RaftLog {
     let until = Instant::now() + LIMIT;
     loop {
-        match RaftLog::open(settings(folder.to_owned(), genesis, n), lines.of(&address(n))).await {
+        match open_member(folder, genesis, lines.of(&address(n))).await {
             Ok(log) => return log,
             Err(error) if error.to_string().contains("ock") && Instant::now() < until => {
                 sleep(Duration::from_millis(20)).await;

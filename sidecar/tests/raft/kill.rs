@@ -8,22 +8,23 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use decree_sidecar::log::Log;
-use decree_sidecar::log::raft::{Genesis, RaftLog};
+use decree_sidecar::log::raft::RaftLog;
+use decree_sidecar::log::raft::genesis::Genesis;
 use decree_wire::position::{Incarnation, Position};
 
-use crate::group::{append, id, read, settings};
+use crate::group::{append, id, member, open_member, read};
 use crate::lines::Lines;
 
 const FOLDER: &str = "DECREE_TEST_RAFT_KILL";
 const KILLS: u64 = 15;
 
 fn genesis() -> Genesis {
-    Genesis { incarnation: Incarnation("kill".into()), base: Position(0) }
+    Genesis::fixed(Incarnation("kill".into()))
 }
 
 async fn open(folder: PathBuf) -> RaftLog {
-    let log = RaftLog::open(settings(folder, &genesis(), 0), Lines::default().of("x")).await.unwrap();
-    log.initialize().await.unwrap();
+    let log = open_member(&folder, &genesis(), Lines::default().of("x")).await.unwrap();
+    log.initialize(member(0)).await.unwrap();
     log
 }
 

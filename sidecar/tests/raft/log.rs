@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use decree_sidecar::log::raft::ask::{Answer, Letter, Proposed, Question};
-use decree_sidecar::log::raft::{Genesis, RaftLog, sealed};
+use decree_sidecar::log::raft::genesis::Genesis;
+use decree_sidecar::log::raft::sealed;
 use decree_sidecar::log::suite::{self, Factory};
 use decree_sidecar::log::{Error, Log};
 use decree_wire::position::Position;
 use decree_wire::record::Record;
 use tokio::sync::Mutex;
 
-use crate::group::{Group, LIMIT, append, command, genesis, id, read, settings, shared};
+use crate::group::{Group, LIMIT, append, command, genesis, id, open_member, read, shared};
 use crate::lines::Lines;
 
 /// Groups of so many; the suite sees one member of each.
@@ -148,8 +149,7 @@ async fn another_groups_member_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_belongs_to_no_group_says_so_and_keeps_few_waiting() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = settings(folder.path().to_owned(), &genesis(0), 0);
-    let log = RaftLog::open(settings, Lines::default().of("x")).await.unwrap();
+    let log = open_member(folder.path(), &genesis(0), Lines::default().of("x")).await.unwrap();
     let appends = (0..20_000).map(|n| {
         let log = log.clone();
         tokio::spawn(async move { log.append(&command(n)).await })
@@ -171,9 +171,7 @@ async fn whoever_belongs_to_no_group_says_so_and_keeps_few_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_of_another_incarnation_is_not_taken() {
     let folder = tempfile::tempdir().unwrap();
-    let open = async |genesis: &Genesis| {
-        RaftLog::open(settings(folder.path().to_owned(), genesis, 0), Lines::default().of("x")).await
-    };
+    let open = async |genesis: &Genesis| open_member(folder.path(), genesis, Lines::default().of("x")).await;
     let (one, other) = (genesis(0), genesis(0));
     let log = open(&one).await.unwrap();
     let id = log.id();

@@ -6,12 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use decree_sidecar::log::raft::RaftLog;
 use decree_sidecar::log::{Error, Log, NewEntry};
 use decree_wire::command;
 use decree_wire::position::Position;
 
-use crate::group::{append, eventually, genesis, read, settings};
+use crate::group::{append, eventually, genesis, member, open_member, read};
 use crate::lines::Lines;
 
 const FOLDER: &str = "DECREE_TEST_RAFT_ROOM";
@@ -21,9 +20,8 @@ const FOLDER: &str = "DECREE_TEST_RAFT_ROOM";
 #[ignore = "run by the test below, in a process of its own"]
 async fn on_a_small_disk() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let log =
-        RaftLog::open(settings(folder.join("0"), &genesis(0), 0), Lines::default().of("x")).await.unwrap();
-    log.initialize().await.unwrap();
+    let log = open_member(&folder.join("0"), &genesis(0), Lines::default().of("x")).await.unwrap();
+    log.initialize(member(0)).await.unwrap();
     let mut told = vec![append(&log, "first").await];
     let large = |n: usize| {
         // Does not get smaller by compression.

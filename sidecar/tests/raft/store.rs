@@ -5,11 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use decree_sidecar::log::raft::genesis::Genesis;
 use decree_sidecar::log::raft::machine::{Machine, Upto};
-use decree_sidecar::log::raft::store::{Error, Meta, Store};
+use decree_sidecar::log::raft::measures::Measures;
+use decree_sidecar::log::raft::store::{Error, Store};
 use decree_sidecar::log::raft::types::{
     CommittedLeaderId, Entry, Flushed, LogId, Proposal, TypeConfig, Vote,
 };
+use decree_wire::position::{Incarnation, Position};
 use openraft::storage::RaftLogStorage;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
@@ -33,7 +36,7 @@ async fn it_is_what_openraft_wants() {
 }
 
 fn open(folder: &Path) -> Result<Store, Error> {
-    Store::open(folder, || Meta { id: 7, incarnation: "i".into(), base: 100 })
+    Store::open(folder, Measures::default().synced, || 7)
 }
 
 /// The last handle was dropped, and its thread ends in a moment.
@@ -47,6 +50,10 @@ async fn reopen(folder: &Path) -> Result<Store, Error> {
             other => return other,
         }
     }
+}
+
+fn genesis() -> Genesis {
+    Genesis { base: Position(100), ..Genesis::fixed(Incarnation("i".into())) }
 }
 
 fn id(term: u64, index: u64) -> LogId {
@@ -76,6 +83,7 @@ async fn everything_is_there_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path()).unwrap();
     let vote = Vote::new(3, 7);
+    store.adopt(genesis()).await.unwrap();
     store.save_vote(&vote).await.unwrap();
     append(&mut store, (0..10).map(|index| entry(1, index, 10))).await;
     store.truncate_after(Some(id(1, 5))).await.unwrap();
@@ -86,13 +94,50 @@ async fn everything_is_there_again() {
     drop(store);
 
     let mut store = reopen(folder.path()).await.unwrap();
-    assert_eq!(*store.meta(), Meta { id: 7, incarnation: "i".into(), base: 100 });
+    assert_eq!((store.id(), store.genesis()), (7, Some(&genesis())));
     assert_eq!(store.read_vote().await.unwrap(), Some(vote));
     assert_eq!(store.read_committed().await.unwrap(), Some(id(2, 7)));
     assert_eq!(terms(&mut store).await, [(1, 3), (1, 4), (1, 5), (2, 6), (2, 7), (2, 8)]);
-    assert_eq!(store.log_time(), 8);
+    assert_eq!(store.log_time(), 9, "also of an entry that was cut off: time never goes back");
     let state = store.get_log_state().await.unwrap();
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(1, 2)), Some(id(2, 8))));
+}
+
+#[tokio::test]
+async fn the_newest_log_time_outlives_the_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).unwrap();
+    store.adopt(genesis()).await.unwrap();
+    append(&mut store, (0..10).map(|index| entry(1, index, 10))).await;
+    store.purge(id(1, 9)).await.unwrap();
+    drop(store);
+    let mut store = reopen(folder.path()).await.unwrap();
+    assert!(terms(&mut store).await.is_empty());
+    assert_eq!(store.log_time(), 9);
+}
+
+#[tokio::test]
+async fn a_store_is_of_the_group_that_was_first_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.genesis(), None);
+    let other = Genesis::fixed(Incarnation("other".into()));
+    let (one, two) = tokio::join!(store.adopt(genesis()), store.adopt(other));
+    assert_eq!((one.unwrap(), two.unwrap()), (&genesis(), &genesis()));
+    drop(store);
+    assert_eq!(reopen(folder.path()).await.unwrap().genesis(), Some(&genesis()));
+}
+
+#[tokio::test]
+async fn what_is_not_certain_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).unwrap();
+    append(&mut store, (0..10).map(|index| entry(1, index, 1_000_000))).await;
+    assert!(store.backlog() > 10_000_000);
+    store.set_applied(Some(id(1, 7)), Vec::new());
+    assert!((2_000_000..3_000_000).contains(&store.backlog()), "{}", store.backlog());
+    store.truncate_after(Some(id(1, 8))).await.unwrap();
+    assert!((1_000_000..2_000_000).contains(&store.backlog()), "{}", store.backlog());
 }
 
 #[tokio::test]
@@ -133,6 +178,7 @@ fn written(journal: &Path) -> u64 {
 /// A store with some entries; gives where the last write but one ended.
 async fn filled(folder: &Path) -> u64 {
     let mut store = open(folder).unwrap();
+    store.adopt(genesis()).await.unwrap();
     for index in 0..20 {
         append(&mut store, [entry(1, index, 500)]).await;
     }
@@ -149,7 +195,7 @@ async fn a_torn_end_that_was_never_acknowledged_is_cut_off() {
         let file = OpenOptions::new().append(true).open(journal(folder.path())).unwrap();
         // As if the machine had lost its power within the last write: part of it is there, and no mark was set.
         file.set_len(end + torn).unwrap();
-        set_mark(folder.path(), 20);
+        set_mark(folder.path(), 21);
         let mut store = reopen(folder.path()).await.unwrap();
         assert_eq!(terms(&mut store).await.len(), 20, "torn after {torn} bytes");
         append(&mut store, [entry(2, 20, 10)]).await;
@@ -167,8 +213,8 @@ async fn a_torn_write_with_a_hole_is_cut_off() {
     let file = OpenOptions::new().write(true).open(journal(folder.path())).unwrap();
     file.write_all_at(&[0; 300], end + 40).unwrap();
     let error = reopen(folder.path()).await.unwrap_err().to_string();
-    assert!(error.contains("lost 1 of its 21 writes"), "it was acknowledged: {error}");
-    set_mark(folder.path(), 20);
+    assert!(error.contains("lost 1 of its 22 writes"), "it was acknowledged: {error}");
+    set_mark(folder.path(), 21);
     let mut store = reopen(folder.path()).await.unwrap();
     assert_eq!(terms(&mut store).await.len(), 20);
 }
@@ -195,7 +241,7 @@ async fn a_write_that_was_acknowledged_and_is_gone_is_an_error() {
     let file = OpenOptions::new().append(true).open(journal(folder.path())).unwrap();
     file.set_len(end).unwrap();
     let error = reopen(folder.path()).await.unwrap_err().to_string();
-    assert!(error.contains("lost 1 of its 21 writes"), "{error}");
+    assert!(error.contains("lost 1 of its 22 writes"), "{error}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use decree_sidecar::log::raft::membership::Change;
 use decree_sidecar::log::{Error, Log};
 use decree_wire::position::Position;
 
@@ -55,7 +56,8 @@ async fn a_member_leaves_and_the_others_go_on() {
     let leader = group.leader().await;
     let leaver = (leader + 1) % 3;
     eventually("the member is removed", async || {
-        group.at(group.leader().await).remove(group.at(leaver).id()).await.is_ok()
+        let gone = Change::Remove { id: group.at(leaver).id(), stays: false };
+        group.at(group.leader().await).change(None, gone).await.is_ok()
     })
     .await;
     let view = group.at(leader).view();

@@ -2,10 +2,11 @@
 
 use decree_crds::engine::status::TopicStatus;
 use decree_crds::labels;
+use decree_wire::position::EngineName;
 use decree_wire::settings::Settings;
 
 use crate::engine::problem::Problem;
-use crate::spec::Engine;
+use crate::spec::Kafka;
 use crate::topics::{Scan, Topic};
 
 /// What the topic is to the engine.
@@ -41,8 +42,8 @@ pub struct Known<'a> {
 
 /// Judges the topic by its incarnation, and where none is remembered, by what stands in it.
 #[must_use]
-pub fn judge(engine: &Engine, cluster: &str, known: &Known<'_>) -> Verdict {
-    let name = &engine.kafka.topic;
+pub fn judge(engine: &EngineName, kafka: &Kafka, cluster: &str, known: &Known<'_>) -> Verdict {
+    let name = &kafka.topic;
     let given_up = |remembered: &TopicStatus| known.accepted == Some(&remembered.id);
     let (remembered, topic, scan) = match (known.remembered, known.found) {
         (None, None) => return Verdict::Absent,
@@ -65,7 +66,7 @@ pub fn judge(engine: &Engine, cluster: &str, known: &Known<'_>) -> Verdict {
         ));
     }
     // What a person put in the place of the old log is taken as it is.
-    let adopts = engine.kafka.adopt || known.remembered.is_some();
+    let adopts = kafka.adopt || known.remembered.is_some();
     let ours = |settings| {
         if known.start > 0 {
             return Verdict::Refused(trimmed(name, known.start));
@@ -77,7 +78,7 @@ pub fn judge(engine: &Engine, cluster: &str, known: &Known<'_>) -> Verdict {
     match scan {
         Scan::Unfinished { next, .. } => Verdict::Reading(*next),
         Scan::Settings { position, settings }
-            if settings.engine == engine.name && settings.cluster == cluster =>
+            if settings.engine == *engine && settings.cluster == cluster =>
         {
             ours(Some((*position, settings.clone())))
         }
@@ -149,7 +150,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::spec::example;
+    use crate::spec::{example, example_kafka};
 
     fn topic(id: &str, partitions: i32) -> Topic {
         Topic { id: id.into(), partitions, replication: 3, config: BTreeMap::new() }
@@ -169,7 +170,7 @@ mod tests {
 
     fn verdict(remembered: Option<&TopicStatus>, found: Option<(Topic, Scan)>) -> Verdict {
         let known = Known { remembered, found: found.as_ref(), start: 0, accepted: None };
-        judge(&example(), "cluster", &known)
+        judge(&example().name, &example_kafka(), "cluster", &known)
     }
 
     fn reason(verdict: Verdict) -> &'static str {
@@ -223,7 +224,7 @@ mod tests {
         let old = remembered();
         let judged = |accepted, found: Option<&(Topic, Scan)>| {
             let known = Known { remembered: Some(&old), found, start: 0, accepted };
-            judge(&example(), "cluster", &known)
+            judge(&example().name, &example_kafka(), "cluster", &known)
         };
         assert_eq!(judged(Some("one"), None), Verdict::Absent);
         assert_eq!(reason(judged(Some("other"), None)), "LogLost");
@@ -248,15 +249,15 @@ mod tests {
 
     #[test]
     fn somebodys_topic_is_adopted_where_the_spec_says_so() {
-        let mut engine = example();
+        let (engine, mut kafka) = (example().name, example_kafka());
         let found = (topic("one", 1), Scan::None { next: 7 });
         let known = Known { remembered: None, found: Some(&found), start: 0, accepted: None };
-        assert_eq!(reason(judge(&engine, "cluster", &known)), "TopicConflict");
-        engine.kafka.adopt = true;
-        let adopted = judge(&engine, "cluster", &known);
+        assert_eq!(reason(judge(&engine, &kafka, "cluster", &known)), "TopicConflict");
+        kafka.adopt = true;
+        let adopted = judge(&engine, &kafka, "cluster", &known);
         assert!(matches!(&adopted, Verdict::Ours { topic, settings: None } if !topic.created), "{adopted:?}");
         let trimmed = Known { start: 3, ..known };
-        assert_eq!(reason(judge(&engine, "cluster", &trimmed)), "LogTrimmed", "its history is gone");
+        assert_eq!(reason(judge(&engine, &kafka, "cluster", &trimmed)), "LogTrimmed", "its history is gone");
     }
 
     #[test]
@@ -265,7 +266,7 @@ mod tests {
             let found = (topic("one", 1), scan);
             let known =
                 Known { remembered: Some(&remembered()), found: Some(&found), start: 5, accepted: None };
-            assert_eq!(reason(judge(&example(), "cluster", &known)), "LogTrimmed");
+            assert_eq!(reason(judge(&example().name, &example_kafka(), "cluster", &known)), "LogTrimmed");
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::engine::problem::Problem;
 use crate::group::facts::{Facts, Pod};
 use crate::group::step::{Plan, Step};
 
-/// Of a group whose status knows no genesis: a new one, or that of a group whose resource was deleted and made again.
+/// Of a group whose status knows no genesis that can have begun: a new one, or that of a group whose resource was deleted
+/// and made again.
 pub(super) fn found(facts: &Facts) -> Plan {
     let known: BTreeSet<&str> = histories(facts).map(|genesis| genesis.incarnation.0.as_str()).collect();
     if known.len() > 1 {
@@ -65,14 +66,23 @@ fn is_blank(answer: &Member) -> bool {
 }
 
 /// Of a group whose genesis is remembered, and of whose log nothing was ever seen.
+///
+/// Who asks the first member to begin counts that in the status before: while the count is none, nothing has begun.
 pub(super) fn initialize(facts: &Facts, genesis: &Genesis) -> Plan {
     let may = |answer: &Member| answer.genesis.as_ref().is_none_or(|known| known == genesis);
-    let is_first =
-        |pod: &&Pod| pod.answer.as_ref().is_some_and(|answer| answer.id == genesis.first && may(answer));
+    let is_first = |pod: &&Pod| {
+        // One that is going away is not asked for the first time: its log would go with it.
+        (facts.asked || !pod.ending)
+            && pod.answer.as_ref().is_some_and(|answer| answer.id == genesis.first && may(answer))
+    };
     if let Some(first) = facts.pods.iter().find(is_first) {
         let Some(place) = first.place.clone() else { return waiting("the first member has no address yet") };
         let step = Step::Initialize { pod: first.name.clone(), genesis: genesis.clone(), place };
         return Plan { step: Some(step), ..waiting("the group begins") };
+    }
+    if !facts.asked {
+        // Nobody was ever told to begin with it, so that nothing was ordered: another one may.
+        return found(facts);
     }
     if facts.pods.iter().any(|pod| pod.answer.is_none() && pod.begun) {
         return waiting("the first member does not answer");

@@ -8,22 +8,20 @@ use decree_wire::member::Member;
 
 use crate::group::facts::Pod;
 use crate::group::step::{Order, Step};
-use crate::group::view::{Health, View};
+use crate::group::view::{Health, View, quorum};
 
 /// The next step; none where all is as it should be, or has to wait.
 pub(super) fn next(view: &View<'_>, genesis: &Genesis) -> Option<Step> {
-    let order = || {
-        retire_learner(view, Health::Lost)
-            .or_else(|| replace_lost(view))
-            .or_else(|| admit(view, genesis))
-            .or_else(|| hand_over(view))
-            .or_else(|| replace_leaving(view, genesis))
-            .or_else(|| retire_learner(view, Health::Leaving))
-            .or_else(|| shrink(view))
-            .or_else(|| grow(view))
-            .or_else(|| spread(view))
-    };
-    join(view, genesis).or_else(|| order().map(|order| lead(view, order)))
+    let order = retire_learner(view, Health::Lost)
+        .or_else(|| replace_lost(view))
+        .or_else(|| admit(view, genesis))
+        .or_else(|| hand_over(view))
+        .or_else(|| replace_leaving(view, genesis))
+        .or_else(|| retire_learner(view, Health::Leaving))
+        .or_else(|| shrink(view))
+        .or_else(|| grow(view))
+        .or_else(|| spread(view));
+    order.map(|order| lead(view, order))
 }
 
 /// Why nothing is done though not all is as it should be.
@@ -43,12 +41,11 @@ pub(super) fn lead(view: &View<'_>, order: Order) -> Step {
     Step::Lead { pod: view.pod.name.clone(), order }
 }
 
-/// A pod that knows no group yet is told of this one. That changes no membership, so it waits for nothing.
-fn join(view: &View<'_>, genesis: &Genesis) -> Option<Step> {
+/// Pods that know no group yet, and are told of this one.
+pub(super) fn joins(view: &View<'_>) -> Vec<String> {
     let blank = |answer: &Member| answer.genesis.is_none();
     let pods = view.facts.pods.iter().filter(|pod| is_to_come(pod));
-    let pod = pods.filter(|pod| pod.answer.as_ref().is_some_and(blank)).min_by_key(name)?;
-    Some(Step::Join { pod: pod.name.clone(), genesis: genesis.clone() })
+    pods.filter(|pod| pod.answer.as_ref().is_some_and(blank)).map(|pod| pod.name.clone()).collect()
 }
 
 fn is_to_come(pod: &Pod) -> bool {
@@ -86,28 +83,39 @@ fn retire_learner(view: &View<'_>, health: Health) -> Option<Order> {
 
 /// A voter that is lost makes room for a learner, or at least no longer counts for the quorum.
 fn replace_lost(view: &View<'_>) -> Option<Order> {
-    let id = of_health(view, Health::Lost)?;
     let wanted = view.voters().len() <= view.facts.voters;
-    wanted.then(|| promote(view, Some(id))).flatten().or_else(|| remove(view, id, false))
+    let successor = |id| if wanted { promote(view, Some(id)) } else { None };
+    of_health(view, Health::Lost).find_map(|id| successor(id).or_else(|| remove(view, id, false)))
 }
 
-/// A voter that is going away serves until another takes its place. Where none can be hoped for, it goes.
+/// A voter that is going away serves until another takes its place. Where none can be hoped for, or the others could order
+/// nothing if it went before, it no longer counts.
 fn replace_leaving(view: &View<'_>, genesis: &Genesis) -> Option<Order> {
-    let id = of_health(view, Health::Leaving)?;
-    if id == view.leader.id && view.voters().iter().any(|id| view.health(*id) == Health::Well) {
-        return None; // it hands over first
+    let voters = view.voters();
+    if voters.len() > view.facts.voters {
+        return leaving(view).find_map(|id| remove(view, id, false));
     }
-    let hope = || {
-        let belongs = |answer: &Member| answer.genesis.as_ref().is_none_or(|known| known == genesis);
-        let votes = |answer: &Member| view.voters().contains(&answer.id);
-        view.facts.pods.iter().any(|pod| {
-            !pod.ending && pod.answer.as_ref().is_none_or(|answer| belongs(answer) && !votes(answer))
-        })
-    };
-    if view.voters().len() > view.facts.voters {
-        return remove(view, id, false);
-    }
-    promote(view, Some(id)).or_else(|| if hope() { None } else { remove(view, id, false) })
+    let stay = voters.iter().filter(|id| view.health(**id) != Health::Leaving && view.is_seen(**id)).count();
+    let waits = stay >= quorum(voters.len()) && has_hope(view, genesis);
+    let goes = |id| if waits { None } else { remove(view, id, false) };
+    leaving(view).find_map(|id| promote(view, Some(id)).or_else(|| goes(id)))
+}
+
+/// Voters that are going away; of these the leader hands over first, if there is one that stays.
+fn leaving(view: &View<'_>) -> impl Iterator<Item = MemberId> {
+    let stays = view.voters().iter().any(|id| view.health(*id) == Health::Well);
+    let leader = view.leader.id;
+    of_health(view, Health::Leaving).filter(move |id| *id != leader || !stays)
+}
+
+/// Whether a pod is there that may vote one day.
+fn has_hope(view: &View<'_>, genesis: &Genesis) -> bool {
+    let belongs = |answer: &Member| answer.genesis.as_ref().is_none_or(|known| known == genesis);
+    let votes = |answer: &Member| view.voters().contains(&answer.id);
+    view.facts
+        .pods
+        .iter()
+        .any(|pod| !pod.ending && pod.answer.as_ref().is_none_or(|answer| belongs(answer) && !votes(answer)))
 }
 
 /// A leader that is going away has another lead: that takes milliseconds, an election after its end an election timeout.
@@ -127,7 +135,9 @@ fn shrink(view: &View<'_>) -> Option<Order> {
         return None;
     }
     let others = voters.iter().filter(|id| **id != view.leader.id);
-    let id = *others.max_by_key(|id| (!view.is_fit(**id), together(view, &voters, **id), **id))?;
+    let leaves = |id| view.health(id) == Health::Leaving;
+    let worth = |id| (leaves(id), !view.is_fit(id), together(view, &voters, id), id);
+    let id = *others.max_by_key(|id| worth(**id))?;
     remove(view, id, true)
 }
 
@@ -171,8 +181,8 @@ fn remove(view: &View<'_>, id: MemberId, stays: bool) -> Option<Order> {
     may.then_some(Order::Remove { seen: view.membership.at, id, stays })
 }
 
-fn of_health(view: &View<'_>, health: Health) -> Option<MemberId> {
-    view.voters().into_iter().find(|id| view.health(*id) == health)
+fn of_health(view: &View<'_>, health: Health) -> impl Iterator<Item = MemberId> {
+    view.voters().into_iter().filter(move |id| view.health(*id) == health)
 }
 
 /// How many others of these are on the same node.

@@ -51,6 +51,7 @@ proptest! {
         let plan = world.rests();
         let lost = plan.problems.iter().any(|problem| problem.reason == "QuorumLost");
         let first_is_gone = world.membership.is_none()
+            && world.asked > 0
             && world.status.as_ref().is_some_and(|genesis| world.agent(genesis.first).is_none());
         // At rest everybody is reached: who can't be elected then never can.
         let hopeless = world.membership.is_some() && world.leader.is_none();

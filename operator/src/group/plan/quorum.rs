@@ -76,7 +76,7 @@ fn with_pods(set: &[MemberId], membership: &Membership) -> BTreeMap<MemberId, St
 /// Fewer voters that are well than are wanted.
 pub(super) fn below_voters(view: &View<'_>) -> Vec<Alert> {
     let voters = view.voters();
-    let well = voters.iter().filter(|id| view.is_fit(**id)).count();
+    let well = voters.iter().filter(|id| view.serves(**id)).count();
     let wanted = view.facts.voters;
     let more = wanted.saturating_sub(well);
     (more > 0)

@@ -55,6 +55,7 @@ fn facts(pods: Vec<Pod>) -> Facts {
         voters: 3,
         election_timeout: Duration::from_secs(1),
         genesis: None,
+        asked: false,
         remembered: vec![],
         committed: None,
         pods,
@@ -63,7 +64,7 @@ fn facts(pods: Vec<Pod>) -> Facts {
 }
 
 /// A group with these voters and learners, each in its pod; the first voter leads, and all have everything.
-fn group(voters: &[u64], learners: &[u64]) -> Facts {
+pub(crate) fn group(voters: &[u64], learners: &[u64]) -> Facts {
     let all = || voters.iter().chain(learners);
     let pods: Vec<Pod> = all().map(|id| blank(*id)).collect();
     let members: BTreeMap<MemberId, Place> =
@@ -170,11 +171,25 @@ fn a_resource_that_was_made_again_reads_its_genesis_from_the_living() {
 
 #[test]
 fn there_is_no_second_history_where_one_was_lost() {
-    let mut gone = Facts { genesis: Some(genesis("one")), ..facts(vec![blank(7), blank(8)]) };
+    let mut gone = Facts { genesis: Some(genesis("one")), asked: true, ..facts(vec![blank(7), blank(8)]) };
     let plan_ = plan(&gone);
     assert_eq!((plan_.step.clone(), reasons(&plan_)), (None, vec!["QuorumLost"]));
     gone.pods[0].answer = None;
     assert_eq!(reasons(&plan(&gone)), Vec::<&str>::new(), "one that does not answer may be it");
+}
+
+#[test]
+fn a_genesis_that_nobody_was_asked_to_begin_with_gives_way_to_another() {
+    let mut gone = Facts { genesis: Some(genesis("one")), ..facts(vec![blank(7), blank(8)]) };
+    let Some(Step::Remember(another)) = plan(&gone).step else { panic!("nothing is remembered") };
+    assert_eq!((another.incarnation.0.as_str(), another.first), ("fresh", MemberId(7)));
+    gone.pods.push(Pod { ending: true, ..blank(1) });
+    assert_eq!(plan(&gone).step, Some(Step::Remember(another)), "its first member is going away");
+    gone.asked = true;
+    assert!(
+        matches!(plan(&gone).step, Some(Step::Initialize { pod, .. }) if pod == "opa-1"),
+        "it may have begun"
+    );
 }
 
 #[test]
@@ -207,7 +222,7 @@ fn one_change_at_a_time_and_what_was_begun_is_finished() {
 fn a_pod_is_told_then_learns_and_votes_when_it_has_caught_up() {
     let mut facts = group(&[1, 2], &[]);
     facts.pods.push(blank(3));
-    assert!(matches!(plan(&facts).step, Some(Step::Join { pod, .. }) if pod == "opa-3"));
+    assert_eq!((plan(&facts).joins, order(&plan(&facts))), (vec!["opa-3".to_owned()], None));
     facts.member(3).genesis = Some(genesis("one"));
     assert!(matches!(order(&plan(&facts)), Some(Order::Learner { id: MemberId(3), seen: SEEN, .. })));
     let mut facts = group(&[1, 2], &[3]);
@@ -240,6 +255,28 @@ fn one_that_leaves_is_replaced_in_one_change_and_serves_until_then() {
     assert_eq!(order(&plan(&alone)), remove(3, false), "nobody can take its place");
     alone.pods.push(Pod { answer: None, begun: false, ..blank(5) });
     assert_eq!(order(&plan(&alone)), None, "somebody may, soon");
+    alone.pod(2).ending = true;
+    assert_eq!(order(&plan(&alone)), remove(2, false), "one that stays could order nothing without them");
+    let mut first = group(&[1, 2, 3], &[]);
+    (first.pod(1).ending, first.pod(2).ending) = (true, true);
+    first.other(3).matched = Some(0);
+    assert_eq!(order(&plan(&first)), None, "who can't hand over yet stays, and so does the quorum");
+    first.other(3).matched = Some(5000);
+    first.voters = 1;
+    assert_eq!(order(&plan(&first)), Some(Order::HandOver { to: MemberId(3) }));
+    first
+        .pod(1)
+        .answer
+        .as_mut()
+        .unwrap()
+        .leads
+        .as_mut()
+        .unwrap()
+        .others
+        .get_mut(&MemberId(3))
+        .unwrap()
+        .seen_ms = None;
+    assert_eq!(order(&plan(&first)), None);
 }
 
 #[test]
@@ -255,7 +292,8 @@ fn one_that_is_lost_no_longer_counts() {
     let mut again = group(&[1, 2, 3], &[]);
     let next = again.member(3);
     (next.id, next.genesis) = (MemberId(9), None);
-    assert!(matches!(plan(&again).step, Some(Step::Join { pod, .. }) if pod == "opa-3"));
+    assert_eq!(plan(&again).joins, ["opa-3"]);
+    assert_eq!(order(&plan(&again)), remove(3, false), "and that waits for no answer");
     again.member(9).genesis = Some(genesis("one"));
     assert_eq!(order(&plan(&again)), remove(3, false));
     again.pod(3).answer = None;
@@ -339,6 +377,9 @@ fn fewer_voters_than_wanted_are_told() {
     let mut facts = group(&[1, 2], &[]);
     let told = |facts: &Facts| plan(facts).alerts.iter().any(|alert| alert.reason == "BelowVoters");
     assert!(told(&facts));
+    let mut busy = group(&[1, 2, 3], &[]);
+    busy.pod(3).answer = None;
+    assert!(!told(&busy), "its leader hears it");
     facts.voters = 1;
     assert!(!told(&facts));
     assert!(!told(&group(&[1, 2, 3], &[])));

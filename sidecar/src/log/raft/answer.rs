@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ask::{Answer, Error, Letter, Question};
 use super::head;
+use super::leave;
 use super::local::Local;
 use super::order::Order;
 use super::types::Snapshot;
@@ -31,16 +32,15 @@ impl Answers {
     /// # Errors
     /// If the letter is of another group, or meant for somebody else, or this member can't do what is asked.
     pub async fn answer(&self, letter: Letter) -> Result<Answer, Error> {
-        let Letter { incarnation, from: _, to, question } = letter;
-        let meta = self.local.store.meta();
-        if incarnation != meta.incarnation {
+        let Letter { incarnation, from, to, question } = letter;
+        let (own, id) = (&self.local.genesis.incarnation, self.local.id());
+        if incarnation != own.0 {
             return Err(Error::Refused(format!(
-                "this member is of the group's incarnation {}, the question is of {incarnation}",
-                meta.incarnation
+                "this member is of the group's incarnation {own}, the question is of {incarnation}"
             )));
         }
-        if to != meta.id {
-            return Err(Error::Refused(format!("this is member {}, not {to}", meta.id)));
+        if to != id {
+            return Err(Error::Refused(format!("this is member {id}, not {to}")));
         }
         let raft = &self.local.raft;
         Ok(match question {
@@ -64,6 +64,7 @@ impl Answers {
             }
             Question::Propose(records) => Answer::Propose(self.order.all(records).await),
             Question::Head => Answer::Head(head::here(&self.local).await),
+            Question::Needed => Answer::Needed(leave::needed(&self.local, from)),
         })
     }
 }

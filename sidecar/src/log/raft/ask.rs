@@ -53,6 +53,8 @@ pub enum Question {
     Propose(Vec<Bytes>),
     /// Of the leader: how far the log goes, certainly.
     Head,
+    /// Of the leader: whether who asks still belongs to the group's voters.
+    Needed,
 }
 
 impl Question {
@@ -67,6 +69,7 @@ impl Question {
             Self::Transfer(_) => "transfer",
             Self::Propose(_) => "propose",
             Self::Head => "head",
+            Self::Needed => "needed",
         }
     }
 }
@@ -86,6 +89,8 @@ pub enum Answer {
     Propose(Vec<Proposed>),
     /// To [`Question::Head`]: the next index; none if this member can't say so now, because it does not lead.
     Head(Option<u64>),
+    /// To [`Question::Needed`]; none if this member can't say so now, because it does not lead.
+    Needed(Option<bool>),
 }
 
 /// What became of one record that was proposed.

@@ -8,6 +8,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
 use super::ask::{self, Answer, Ask, Letter, Question};
+use super::genesis::Genesis;
 use super::machine::{Raft, Upto};
 use super::room::Room;
 use super::store::Store;
@@ -23,10 +24,10 @@ pub struct Local {
     pub raft: Raft,
     /// The log on disk.
     pub store: Store,
+    /// How its group began.
+    pub genesis: Genesis,
     /// The others.
     pub ask: Arc<dyn Ask>,
-    /// Where it is found.
-    pub member: Member,
     /// Whether the disk has room.
     pub room: Room,
     /// Where the next thin snapshot goes.
@@ -48,7 +49,7 @@ impl Local {
     /// Its id.
     #[must_use]
     pub fn id(&self) -> MemberId {
-        self.store.meta().id
+        self.store.id()
     }
 
     /// What openraft says of it and its group.
@@ -94,19 +95,19 @@ impl Local {
         limit: Duration,
     ) -> Result<Answer, ask::Error> {
         let letter =
-            Letter { incarnation: self.store.meta().incarnation.clone(), from: self.id(), to, question };
+            Letter { incarnation: self.genesis.incarnation.0.clone(), from: self.id(), to, question };
         self.ask.ask(member, letter, limit).await
     }
 
     /// The position of a Raft index.
     #[must_use]
     pub fn position(&self, index: u64) -> Position {
-        Position(self.store.meta().base.saturating_add(index))
+        Position(self.genesis.base.0.saturating_add(index))
     }
 
     /// The Raft index of a position; none for one of before this incarnation.
     #[must_use]
     pub fn index(&self, position: Position) -> Option<u64> {
-        position.0.checked_sub(self.store.meta().base)
+        position.0.checked_sub(self.genesis.base.0)
     }
 }

@@ -16,6 +16,10 @@ use super::types::{Fatal, Proposal, TypeConfig};
 /// How long entries may take, from here to a quorum's disks and back.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// So much may be in the log that is not on this disk, or not certain. What a disk or a quorum does not take for long is
+/// refused here: it would be in memory, or fill the disk.
+const BACKLOG: usize = 16 << 20;
+
 /// Orders on this member, while it leads.
 #[derive(Debug)]
 pub struct Order {
@@ -38,6 +42,9 @@ impl Order {
             return vec![Proposed::NoRoom(why); records.len()];
         }
         let count = records.len();
+        if self.local.store.backlog() > BACKLOG {
+            return vec![Proposed::Full; count];
+        }
         let unknown = |why: &str| vec![Proposed::Unknown(why.to_owned()); count];
         match timeout(LIMIT, self.handed(records)).await {
             Ok(Ok(answers)) => answers,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use axum::{Extension, Router};
 use bytes::Bytes;
+use decree_wire::identity::Peer;
 use http::StatusCode;
 
 use super::ask::{Answer, Ask, Error, Letter};
@@ -56,8 +57,8 @@ fn error(error: peers::Error) -> Error {
 /// Answers letters.
 #[async_trait]
 pub trait Answers: Send + Sync {
-    /// Answers one; [`Error::Refused`] where nothing was done, and won't be.
-    async fn answer(&self, letter: Letter) -> Result<Answer, Error>;
+    /// Answers one, of the agent of this pod; [`Error::Refused`] where nothing was done, and won't be.
+    async fn answer(&self, pod: &str, letter: Letter) -> Result<Answer, Error>;
 }
 
 /// The door for letters.
@@ -69,10 +70,14 @@ pub fn router(answers: Arc<dyn Answers>) -> Router {
         .with_state(answers)
 }
 
-async fn take(State(answers): State<Arc<dyn Answers>>, body: Bytes) -> Result<Vec<u8>, impl IntoResponse> {
+async fn take(
+    State(answers): State<Arc<dyn Answers>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Vec<u8>, impl IntoResponse> {
     let refused = |text: String| (StatusCode::BAD_REQUEST, text);
     let letter = postcard::from_bytes(&body).map_err(|error| refused(format!("read a letter: {error}")))?;
-    match answers.answer(letter).await {
+    match answers.answer(&peer.pod, letter).await {
         Ok(answer) => postcard::to_stdvec(&answer)
             .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write an answer: {error}"))),
         Err(Error::Refused(why)) => Err((StatusCode::CONFLICT, why)),

@@ -18,9 +18,11 @@ use std::sync::Arc;
 use fjall::PersistMode;
 use openraft::storage::RaftLogStorage;
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::genesis::Genesis;
 use super::types::{
     Entry, Flushed, LogId, LogState, MemberId, SnapshotMeta, StoredMembership, TypeConfig, Vote,
 };
@@ -46,45 +48,43 @@ const QUEUE: usize = 1024;
 const PIECE: usize = 1 << 20;
 
 /// Whose store it is: written when it is made, and never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Meta {
     /// The member: it belongs to this disk, and to nobody who comes after it.
-    pub id: MemberId,
-    /// The group.
-    pub incarnation: String,
-    /// The position of Raft index 0.
-    pub base: u64,
+    id: MemberId,
 }
 
 /// A handle; the store lives as long as there is one.
 #[derive(Clone)]
 pub struct Store {
-    meta: Arc<Meta>,
+    id: MemberId,
     shared: Arc<Shared>,
     queue: mpsc::Sender<Write>,
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("meta", &self.meta).finish_non_exhaustive()
+        f.debug_struct("Store").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 impl Store {
-    /// Opens the store in a folder; where there is none, makes it with what `new` says.
+    /// Opens the store in a folder; where there is none, makes it, of the member that `new` says. How long its disk takes is
+    /// told to `synced`.
     ///
     /// # Errors
     /// If the folder can't be used, or what is in it is damaged.
-    pub fn open(folder: &Path, new: impl FnOnce() -> Meta) -> Result<Self, Error> {
+    pub fn open(folder: &Path, synced: Histogram, new: impl FnOnce() -> MemberId) -> Result<Self, Error> {
         let io = Error::io("open");
         let (path, fresh) = (folder.join("log"), folder.join("log.new"));
+        make(folder).map_err(&io)?;
         rows::clear(&fresh).map_err(&io)?;
         if !path.exists() {
             // Made aside and renamed: a store that was killed while it was made is never opened.
             fs::create_dir_all(&fresh).map_err(&io)?;
             let rows = Rows::open(&fresh.join("store"))?;
             let mut batch = rows.batch(PersistMode::SyncAll);
-            batch.put(row::META, &new())?;
+            batch.put(row::META, &Meta { id: new() })?;
             batch.put(row::WRITES, &0_u64)?;
             batch.commit()?;
             drop(rows);
@@ -100,27 +100,55 @@ impl Store {
             attempt: "open",
             detail: format!("{what}; this member must be replaced by a new one, with an empty folder"),
         };
-        let meta: Meta = rows.row(row::META)?.ok_or_else(|| damaged("it does not say whose it is"))?;
+        let Meta { id } = rows.row(row::META)?.ok_or_else(|| damaged("it does not say whose it is"))?;
+        let genesis: Option<Genesis> = rows.row(row::GENESIS)?;
         let writes: u64 = rows.row(row::WRITES)?.unwrap_or_default();
         if writes < marked {
             return Err(damaged(&format!("it has lost {} of its {marked} writes", marked - writes)));
         }
         let state = left(&rows)?;
+        if genesis.is_none() && state.begun() {
+            return Err(damaged("it does not say of which group it is"));
+        }
         let first = state.first();
-        let shared = Arc::new(Shared::new(rows, state));
+        let shared = Arc::new(Shared::new(rows, state, genesis));
         let (queue, queued) = mpsc::channel(QUEUE);
-        let mut writer =
-            Writer { shared: shared.clone(), mark, writes, membership_changes: 0, swept: 0, queue: queued };
-        writer.sweep(first)?;
+        let writer = Writer {
+            shared: shared.clone(),
+            mark,
+            writes,
+            membership_changes: 0,
+            swept: (0, first),
+            synced,
+            queue: queued,
+        };
         let thread = std::thread::Builder::new().name("raft-log".into());
         thread.spawn(move || writer.run()).map_err(&io)?;
-        Ok(Self { meta: Arc::new(meta), shared, queue })
+        Ok(Self { id, shared, queue })
     }
 
-    /// Whose it is.
+    /// The member whose it is.
     #[must_use]
-    pub fn meta(&self) -> &Meta {
-        &self.meta
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// The group that it is of; none before that is decided.
+    #[must_use]
+    pub fn genesis(&self) -> Option<&Genesis> {
+        self.shared.genesis.get()
+    }
+
+    /// Decides of which group it is, unless that is decided; gives which one it is of then.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub async fn adopt(&self, genesis: Genesis) -> Result<&Genesis, Error> {
+        if let Some(own) = self.genesis() {
+            return Ok(own);
+        }
+        self.write(|done| Write::Genesis(genesis, done)).await?;
+        Ok(self.genesis().expect("invariant: it was written"))
     }
 
     /// Below this index everything is applied, and on this disk. Grows.
@@ -141,6 +169,12 @@ impl Store {
         self.shared.state().log_time
     }
 
+    /// So many bytes were appended that are not on this disk yet, or not certain yet.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.shared.state().backlog()
+    }
+
     /// The first index that is held.
     #[must_use]
     pub fn first(&self) -> u64 {
@@ -156,8 +190,7 @@ impl Store {
     /// Whether anything of a group is held: entries, or a vote.
     #[must_use]
     pub fn begun(&self) -> bool {
-        let state = self.shared.state();
-        state.next() > 0 || state.vote.is_some()
+        self.shared.state().begun()
     }
 
     /// Entries of a range, as far as they are held, up to about so many bytes, but one at least.
@@ -185,7 +218,7 @@ impl Store {
     /// write, and may be lost: it is found again.
     pub fn set_applied(&self, last: Option<LogId>, memberships: Vec<StoredMembership>) {
         self.shared.update(|state| {
-            state.applied = last;
+            state.apply(last);
             if !memberships.is_empty() {
                 state.memberships.extend(memberships);
                 state.membership_changes += 1;
@@ -237,6 +270,15 @@ impl Store {
     }
 }
 
+/// Makes the folder, so that it outlives the machine's power.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    folder.parent().map_or(Ok(()), rows::sync)
+}
+
 /// What the last life has left.
 fn left(rows: &Rows) -> Result<State, Error> {
     let purged: Option<LogId> = rows.row(row::PURGED)?;
@@ -248,6 +290,7 @@ fn left(rows: &Rows) -> Result<State, Error> {
         snapshot: rows.row(row::SNAPSHOT)?,
         applied: rows.row(row::APPLIED)?.flatten(),
         memberships: rows.row(row::MEMBERSHIPS)?.unwrap_or_default(),
+        log_time: rows.row(row::LOG_TIME)?.unwrap_or_default(),
         ..State::default()
     };
     let held = rows.ends(state.first())?;
@@ -257,10 +300,11 @@ fn left(rows: &Rows) -> Result<State, Error> {
             return Err(Error { attempt: "open", detail });
         }
         state.last = Some(last.log_id);
-        state.log_time = match last.payload {
+        let newest = match last.payload {
             EntryPayload::Normal(proposal) => proposal.log_time,
             EntryPayload::Blank | EntryPayload::Membership(_) => newest_time(rows, &state)?,
         };
+        state.log_time = state.log_time.max(newest);
     }
     state.tail = Tail::new(state.next());
     Ok(state)

@@ -1,4 +1,4 @@
-//! One peer's connection: its requests, within memory and time, as long as its certificate is good.
+//! One caller's connection: its requests, within memory and time, as long as its certificate is good.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use decree_wire::identity::Peer;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +20,7 @@ use tower::ServiceExt;
 
 use super::handshake::Arrived;
 use crate::peers::BODY_BYTES;
+use crate::peers::caller::{Caller, Remote};
 use crate::peers::identity::Identities;
 use crate::peers::refusal::Refusals;
 use crate::peers::tasks::{Owner, Tasks};
@@ -34,6 +34,8 @@ const WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 const FRAME: u32 = 256 << 10;
 /// Names and values of a request's headers.
 const HEAD_BYTES: u32 = 8 << 10;
+/// What the operator sends is small.
+const OPERATOR_BYTES: usize = 1 << 20;
 /// A request is read and answered within this.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often it is checked that the certificate is still good.
@@ -45,19 +47,28 @@ const ASK: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     pub(super) router: Router,
-    pub(super) memory: Arc<Semaphore>,
+    /// Of the peers, and of the operator: neither keeps the other out.
+    pub(super) memory: (Arc<Semaphore>, Arc<Semaphore>),
     pub(super) identities: Identities,
     pub(super) refusals: Refusals,
     pub(super) stop: CancellationToken,
 }
 
-/// Until the peer goes, its certificate is no good any more, or the door closes.
+/// Until the caller goes, its certificate is no good any more, or the door closes.
 pub(super) async fn keep(arrived: Arrived, mut room: Room) {
-    let Arrived { stream, remote, peer, chain } = arrived;
+    let Arrived { stream, remote, caller, chain } = arrived;
     let tasks = Tasks::default();
     let _owner = Owner(tasks.clone());
-    let (router, memory, known) = (room.router.clone(), room.memory.clone(), peer.clone());
-    let service = service_fn(move |request| answer(router.clone(), memory.clone(), known.clone(), request));
+    let (peers, operator) = room.memory.clone();
+    let (router, known) = (room.router.clone(), caller.clone());
+    let (memory, most) = match &caller {
+        Caller::Peer(_) => (peers, BODY_BYTES),
+        Caller::Operator(_) => (operator, OPERATOR_BYTES),
+    };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Remote(remote));
+        answer(router.clone(), (memory.clone(), most), known.clone(), request)
+    });
     let connection = http2::Builder::new(tasks)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -77,7 +88,7 @@ pub(super) async fn keep(arrived: Arrived, mut room: Room) {
             biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(%peer, error = told(&error), "a peer's connection ended");
+                    tracing::debug!(%caller, error = told(&error), "a caller's connection ended");
                 }
                 return;
             }
@@ -101,19 +112,16 @@ pub(super) async fn keep(arrived: Arrived, mut room: Room) {
 
 async fn answer(
     router: Router,
-    memory: Arc<Semaphore>,
-    peer: Peer,
+    (memory, most): (Arc<Semaphore>, usize),
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let answered = timeout(LIMIT, async {
         let (mut head, body) = request.into_parts();
-        let length =
-            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let Some(length) = length.filter(|length: &usize| *length <= BODY_BYTES) else {
-            return refused(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("a body has a length, of {BODY_BYTES} at most"),
-            );
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let length = length.or((head.method == Method::GET).then_some(0));
+        let Some(length) = length.filter(|length| *length <= most) else {
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has a length, of {most} at most"));
         };
         // A place for the whole of it before any of it is read: what waits here stays within the window.
         let Ok(_room) = memory.acquire_many(u32::try_from(length).unwrap_or(u32::MAX)).await else {
@@ -123,7 +131,10 @@ async fn answer(
             Ok(body) => body.to_bytes(),
             Err(error) => return refused(StatusCode::BAD_REQUEST, told(&*error)),
         };
-        head.extensions.insert(peer);
+        if let Caller::Peer(peer) = &caller {
+            head.extensions.insert(peer.clone());
+        }
+        head.extensions.insert(caller);
         // A router never fails.
         router
             .oneshot(Request::from_parts(head, Body::from(body)))

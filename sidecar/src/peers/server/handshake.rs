@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use decree_wire::identity::Peer;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::peers::caller::Caller;
 use crate::peers::identity::Identity;
 use crate::peers::refusal::{Reason, Refusal};
 use crate::peers::told;
@@ -18,12 +18,12 @@ use crate::peers::told;
 /// Longer than a slow network needs, and short for one that only wants to be in the way.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// A peer that is known.
+/// A caller that is known.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) remote: SocketAddr,
-    pub(super) peer: Peer,
+    pub(super) caller: Caller,
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
@@ -43,10 +43,10 @@ pub(super) async fn shake(stream: TcpStream, remote: SocketAddr, identity: Arc<I
         return Err((remote, refusal));
     }
     match (accepted, verifier.found()) {
-        (Ok(Ok(stream)), Some(Ok(peer))) => {
+        (Ok(Ok(stream)), Some(Ok(caller))) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            Ok(Arrived { stream, remote, peer, chain })
+            Ok(Arrived { stream, remote, caller, chain })
         }
         (Ok(Ok(_)), _) => refuse(Reason::NoCertificate, "it showed no certificate".into()),
         (Ok(Err(error)), _) => refuse(reason(&error), told(&error)),

@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) looked: u64,
     pub(super) changes: u64,
     pub(super) status: Option<Genesis>,
+    /// How often the first member was asked to begin.
+    pub(super) asked: u64,
     pub(super) version: u64,
     pub(super) remembered: Vec<Remembered>,
     pub(super) pods: BTreeMap<String, Agent>,
@@ -158,6 +160,7 @@ impl World {
             voters: self.voters,
             election_timeout: Duration::from_secs(1),
             genesis: self.status.clone(),
+            asked: self.asked > 0,
             remembered: self.remembered.clone(),
             committed: None,
             pods: pods.collect(),
@@ -209,18 +212,31 @@ impl World {
                 agent.open = true;
             }
         }
+        for name in &plan.joins {
+            if let Some(agent) = self.pods.get_mut(name).filter(|agent| agent.genesis.is_none()) {
+                agent.genesis = facts.genesis.clone();
+            }
+        }
         match &plan.step {
             None => return plan,
             Some(Step::Remember(genesis)) => {
                 if *version == self.version {
-                    assert!(self.status.is_none(), "a genesis is never replaced");
+                    assert!(self.begun.is_empty(), "a genesis that may have begun is never replaced");
+                    assert_eq!(self.asked, 0);
                     (self.status, self.version) = (Some(genesis.clone()), self.version + 1);
                 }
             }
-            Some(Step::Initialize { pod, genesis, place }) => self.initialize(pod, genesis, place),
-            Some(Step::Join { pod, genesis }) => {
-                if let Some(agent) = self.pods.get_mut(pod).filter(|agent| agent.genesis.is_none()) {
-                    agent.genesis = Some(genesis.clone());
+            Some(Step::Initialize { pod, genesis, place }) => {
+                if *version == self.version {
+                    (self.asked, self.version) = (self.asked + 1, self.version + 1);
+                    match self.pods.get(pod) {
+                        // The operator ended before it asked.
+                        Some(_) if joint => {}
+                        Some(_) => self.initialize(pod, genesis, place),
+                        // It was certainly not asked, nor by anybody before.
+                        None if self.asked == 1 => (self.asked, self.version) = (0, self.version + 1),
+                        None => {}
+                    }
                 }
             }
             Some(Step::Lead { pod, order }) => {
@@ -258,7 +274,7 @@ impl World {
             let seen = self.facts();
             let plan = self.act(&seen, false);
             self.remember();
-            if plan.step.is_none() && plan.opens.is_empty() {
+            if plan.step.is_none() && plan.opens.is_empty() && plan.joins.is_empty() {
                 return plan;
             }
         }

@@ -29,12 +29,15 @@ const JOURNAL: u64 = 64 << 20;
 /// The names of single rows.
 pub(super) mod row {
     pub(in super::super) const META: &str = "meta";
+    pub(in super::super) const GENESIS: &str = "genesis";
     pub(in super::super) const VOTE: &str = "vote";
     pub(in super::super) const COMMITTED: &str = "committed";
     pub(in super::super) const PURGED: &str = "purged";
     pub(in super::super) const APPLIED: &str = "applied";
     pub(in super::super) const MEMBERSHIPS: &str = "memberships";
     pub(in super::super) const SNAPSHOT: &str = "snapshot";
+    /// The newest log time, as it was when the log was purged.
+    pub(in super::super) const LOG_TIME: &str = "log-time";
     /// How many batches were written, as the mark says it.
     pub(in super::super) const WRITES: &str = "writes";
 }

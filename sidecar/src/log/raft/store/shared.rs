@@ -1,15 +1,17 @@
 //! What the store's handles and its writer share: the log's ends and newest entries, and what else openraft asks for
 //! while it is being written.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use openraft::EntryPayload;
 use tokio::sync::watch;
 
 use super::fault::Error;
 use super::rows::Rows;
-use super::tail::{Limit, Tail};
+use super::tail::{Limit, Tail, size};
+use crate::log::raft::genesis::Genesis;
 use crate::log::raft::types::{Entry, LogId, SnapshotMeta, StoredMembership, Vote};
 
 /// What is known without the disk.
@@ -30,6 +32,9 @@ pub(super) struct State {
     /// Counts changes of them.
     pub(super) membership_changes: u64,
     pub(super) tail: Tail,
+    /// The index and the size of each entry that was appended and is not applied, and how much they are together.
+    pub(super) waiting: VecDeque<(u64, usize)>,
+    pub(super) waiting_bytes: usize,
     /// The log time of the newest proposal ever seen: no later one is earlier.
     pub(super) log_time: i64,
     /// Cuts of the log's end so far, and how many of them the disk has not seen yet.
@@ -48,6 +53,11 @@ impl State {
         self.purged.map_or(self.begin, |purged| purged.index() + 1)
     }
 
+    /// Whether anything of a group is held: entries, or a vote.
+    pub(super) fn begun(&self) -> bool {
+        self.next() > 0 || self.vote.is_some()
+    }
+
     /// Appends in memory.
     pub(super) fn push(&mut self, entry: Entry) {
         if let EntryPayload::Normal(proposal) = &entry.payload {
@@ -57,7 +67,24 @@ impl State {
             self.begin = entry.log_id.index();
         }
         self.last = Some(entry.log_id);
+        let size = size(&entry);
+        self.waiting.push_back((entry.log_id.index(), size));
+        self.waiting_bytes += size;
         self.tail.push(entry);
+    }
+
+    /// The log is applied up to here.
+    pub(super) fn apply(&mut self, last: Option<LogId>) {
+        self.applied = last;
+        let next = last.map_or(0, |last| last.index() + 1);
+        while let Some((_, size)) = self.waiting.pop_front_if(|(index, _)| *index < next) {
+            self.waiting_bytes -= size;
+        }
+    }
+
+    /// So many bytes are in this log that are not on this disk, or not certain.
+    pub(super) fn backlog(&self) -> usize {
+        self.waiting_bytes.max(self.tail.unflushed())
     }
 
     /// Drops everything behind `last`; gives the index behind what was there.
@@ -65,6 +92,9 @@ impl State {
         let (from, to) = (last.map_or(0, |last| last.index() + 1), self.next());
         if to > from {
             self.tail.truncate(from);
+            while let Some((_, size)) = self.waiting.pop_back_if(|(index, _)| *index >= from) {
+                self.waiting_bytes -= size;
+            }
             self.last = last;
             self.cuts += 1;
             self.cutting += 1;
@@ -95,6 +125,8 @@ impl State {
 pub(super) struct Shared {
     pub(super) rows: Rows,
     state: Mutex<State>,
+    /// The group; set by the writer alone, once it is on the disk.
+    pub(super) genesis: OnceLock<Genesis>,
     /// Below this readers may read.
     pub(super) readable: watch::Sender<u64>,
     /// Why the store failed, once it has.
@@ -102,9 +134,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(rows: Rows, state: State) -> Self {
+    pub(super) fn new(rows: Rows, state: State, genesis: Option<Genesis>) -> Self {
         let readable = watch::Sender::new(state.readable());
-        Self { rows, state: Mutex::new(state), readable, failed: watch::Sender::new(None) }
+        let genesis = genesis.map(OnceLock::from).unwrap_or_default();
+        Self { rows, state: Mutex::new(state), genesis, readable, failed: watch::Sender::new(None) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

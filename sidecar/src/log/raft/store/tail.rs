@@ -19,6 +19,8 @@ pub(super) struct Tail {
     /// Below this all are on disk.
     flushed: u64,
     bytes: usize,
+    /// Of those, that are not yet on disk.
+    unflushed: usize,
 }
 
 impl Tail {
@@ -44,12 +46,18 @@ impl Tail {
             *self = Self::new(index);
         }
         self.bytes += size(&entry);
+        self.unflushed += size(&entry);
         self.entries.push_back(entry);
     }
 
     /// Drops everything from `from` on.
     pub(super) fn truncate(&mut self, from: u64) {
-        while self.next() > from && self.entries.pop_back().is_some_and(|entry| self.forget(&entry)) {}
+        while self.next() > from
+            && let Some(entry) = self.entries.pop_back()
+        {
+            let index = self.start + self.entries.len() as u64;
+            self.forget(index, &entry);
+        }
         self.start = self.start.min(from);
         self.flushed = self.flushed.min(from);
     }
@@ -69,8 +77,17 @@ impl Tail {
 
     /// Everything below `next` is on disk, and need not stay.
     pub(super) fn flushed(&mut self, next: u64) {
-        self.flushed = self.flushed.max(next.min(self.next()));
+        let flushed = self.flushed.max(next.min(self.next()));
+        let of = |index: u64| usize::try_from(index.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let news = self.entries.range(of(self.flushed)..of(flushed));
+        self.unflushed -= news.map(size).sum::<usize>();
+        self.flushed = flushed;
         while self.bytes > KEPT && self.start < self.flushed && self.pop() {}
+    }
+
+    /// So many bytes are here that are not on disk.
+    pub(super) fn unflushed(&self) -> usize {
+        self.unflushed
     }
 
     /// The entries of a range, up to so many bytes, but one at least; the range must begin here.
@@ -84,15 +101,17 @@ impl Tail {
     fn pop(&mut self) -> bool {
         let popped = self.entries.pop_front();
         if let Some(entry) = &popped {
-            self.forget(entry);
+            self.forget(self.start, entry);
             self.start += 1;
         }
         popped.is_some()
     }
 
-    fn forget(&mut self, entry: &Entry) -> bool {
+    fn forget(&mut self, index: u64, entry: &Entry) {
         self.bytes -= size(entry);
-        true
+        if index >= self.flushed {
+            self.unflushed -= size(entry);
+        }
     }
 }
 
@@ -117,7 +136,7 @@ impl Limit {
 }
 
 /// What an entry takes in memory, about.
-fn size(entry: &Entry) -> usize {
+pub(super) fn size(entry: &Entry) -> usize {
     let payload = match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.record.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
@@ -155,6 +174,25 @@ mod tests {
         assert!(tail.start() > 10 && tail.next() == 15, "{}", tail.start());
         assert_eq!(indexes(&tail, 13..20, usize::MAX), [13, 14]);
         assert_eq!(indexes(&tail, 13..20, 0), [13], "one at least");
+    }
+
+    #[test]
+    fn it_is_known_how_much_is_not_on_disk() {
+        let mut tail = Tail::new(0);
+        (0..10).for_each(|index| tail.push(entry(index, 100)));
+        let each = size(&entry(0, 100));
+        assert_eq!(tail.unflushed(), 10 * each);
+        tail.flushed(4);
+        assert_eq!(tail.unflushed(), 6 * each);
+        tail.truncate(8);
+        assert_eq!(tail.unflushed(), 4 * each);
+        tail.purge(6);
+        assert_eq!(tail.unflushed(), 2 * each);
+        tail.truncate(2);
+        tail.push(entry(30, 100));
+        assert_eq!(tail.unflushed(), each);
+        tail.flushed(31);
+        assert_eq!(tail.unflushed(), 0);
     }
 
     #[test]

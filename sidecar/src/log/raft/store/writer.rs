@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fjall::PersistMode;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::Error;
 use super::mark::Mark;
 use super::rows::{Batch, row};
 use super::shared::Shared;
+use crate::log::raft::genesis::Genesis;
 use crate::log::raft::types::{Flushed, LogId, SnapshotMeta, Vote};
 
 /// So much is written at once, at most.
@@ -26,6 +29,8 @@ pub(super) enum Write {
     /// Entries as rows, one behind the other.
     Append(Vec<(u64, Vec<u8>)>, Flushed),
     Vote(Vote, Done),
+    /// Of which group the store is: once in its life.
+    Genesis(Genesis, Done),
     /// Entries from one index on, before the other, are to go.
     Cut(u64, u64, Done),
     /// Everything up to here is to go.
@@ -44,8 +49,10 @@ pub(super) struct Writer {
     pub(super) writes: u64,
     /// How many changes of the membership are on the disk.
     pub(super) membership_changes: u64,
-    /// Below this nothing is left of what was purged.
-    pub(super) swept: u64,
+    /// Below the first nothing is left of what was purged; below the second nothing is to be left.
+    pub(super) swept: (u64, u64),
+    /// How long the disk took.
+    pub(super) synced: Histogram,
     pub(super) queue: mpsc::Receiver<Write>,
 }
 
@@ -56,6 +63,7 @@ struct Group {
     entries: BTreeMap<u64, Option<Vec<u8>>>,
     bytes: usize,
     vote: Option<Vote>,
+    genesis: Option<Genesis>,
     purge: Option<LogId>,
     snapshot: Option<SnapshotMeta>,
     cuts: usize,
@@ -95,6 +103,11 @@ impl Group {
                 self.vote = Some(vote);
                 Answer::Done(done)
             }
+            Write::Genesis(genesis, done) => {
+                // Who comes first decides.
+                self.genesis.get_or_insert(genesis);
+                Answer::Done(done)
+            }
             Write::Cut(from, to, done) => {
                 self.entries.extend((from..to).map(|index| (index, None)));
                 self.next = Some(from);
@@ -122,7 +135,7 @@ impl Group {
 impl Writer {
     /// Runs until every handle is gone.
     pub(super) fn run(mut self) {
-        while let Some(first) = self.queue.blocking_recv() {
+        while let Some(first) = self.next() {
             let mut group = Group::default();
             group.add(first);
             while !group.is_full()
@@ -145,7 +158,24 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, group: Group) -> Result<(), Error> {
+    /// The next write. Until it comes, and between one and the next, what was purged is removed piece by piece.
+    fn next(&mut self) -> Option<Write> {
+        while self.swept.0 < self.swept.1 && self.shared.failed.borrow().is_none() {
+            if let Err(error) = self.sweep() {
+                // Nothing is lost by it; the next start goes on.
+                tracing::warn!(%error, "what was trimmed of the group's log is not removed");
+                self.swept.1 = self.swept.0;
+            }
+            match self.queue.try_recv() {
+                Ok(write) => return Some(write),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+        }
+        self.queue.blocking_recv()
+    }
+
+    fn write(&mut self, mut group: Group) -> Result<(), Error> {
         if let Some(error) = self.shared.failed.borrow().clone() {
             return Err(error);
         }
@@ -154,8 +184,14 @@ impl Writer {
         if let Some(vote) = &group.vote {
             batch.put(row::VOTE, vote)?;
         }
+        let genesis = group.genesis.take().filter(|_| self.shared.genesis.get().is_none());
+        if let Some(genesis) = &genesis {
+            batch.put(row::GENESIS, genesis)?;
+        }
         if let Some(purge) = &group.purge {
             batch.put(row::PURGED, purge)?;
+            // The entry that says it may be gone then.
+            batch.put(row::LOG_TIME, &self.shared.state().log_time)?;
         }
         if let Some(meta) = &group.snapshot {
             batch.put(row::SNAPSHOT, meta)?;
@@ -164,10 +200,13 @@ impl Writer {
         for (index, value) in group.entries {
             batch.entry(index, value);
         }
+        let begun = Instant::now();
         batch.commit()?;
+        self.synced.observe(begun.elapsed().as_secs_f64());
         self.writes += 1;
         self.membership_changes = changes;
         self.mark.set(self.writes).map_err(Error::io("write"))?;
+        genesis.into_iter().for_each(|genesis| _ = self.shared.genesis.set(genesis));
         self.shared.update(|state| {
             state.cutting -= group.cuts;
             if state.cutting == 0 {
@@ -175,7 +214,7 @@ impl Writer {
             }
         });
         if let Some(upto) = group.purge {
-            self.sweep(upto.index() + 1)?;
+            self.swept.1 = self.swept.1.max(upto.index() + 1);
         }
         Ok(())
     }
@@ -201,15 +240,13 @@ impl Writer {
         Ok((next, state.membership_changes))
     }
 
-    /// Removes every entry below an index; where it is cut short, the next start goes on.
-    pub(super) fn sweep(&mut self, to: u64) -> Result<(), Error> {
-        loop {
-            let gone = self.shared.rows.indexes(self.swept, to, SWEEP)?;
-            let Some(last) = gone.last() else { return Ok(()) };
-            self.swept = last + 1;
-            let mut batch = self.shared.rows.batch(PersistMode::Buffer);
-            gone.into_iter().for_each(|index| batch.entry(index, None));
-            batch.commit()?;
-        }
+    /// Removes some of the entries that were purged; where it is cut short, the next start goes on.
+    fn sweep(&mut self) -> Result<(), Error> {
+        let (from, to) = self.swept;
+        let gone = self.shared.rows.indexes(from, to, SWEEP)?;
+        self.swept.0 = gone.last().map_or(to, |last| last + 1);
+        let mut batch = self.shared.rows.batch(PersistMode::SyncData);
+        gone.into_iter().for_each(|index| batch.entry(index, None));
+        batch.commit()
     }
 }
