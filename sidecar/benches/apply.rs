@@ -115,6 +115,7 @@ async fn post(port: u16, commands: u64) -> Result<Turn> {
             clock = Clock::start()?;
         }
         let request = Request::post("/").header(header::HOST, "127.0.0.1").header("ce-id", n.to_string());
+        sender.ready().await?;
         let answer = sender.send_request(request.body(Full::new(payload.clone()))?).await?;
         ensure!(answer.status() == 200, "the application answered {}", answer.status());
         answer.into_body().collect().await?;
