@@ -19,7 +19,7 @@ mod error;
 mod ordered;
 
 pub use error::Error;
-use ordered::{Ordered, Own};
+use ordered::Own;
 
 /// How many commands may be outstanding. (How many bytes of them, the intake decides.)
 pub const OUTSTANDING: usize = 512;
@@ -207,8 +207,7 @@ impl Proposer {
                 ),
             }),
             Ok(Ok(position)) => {
-                let command = Ordered { identity: identity.clone(), fingerprint, position };
-                self.ordered.remember(command, self.next());
+                self.ordered.remember(identity, fingerprint, position, self.next());
                 Ok(position)
             }
             Ok(Err(log::Error::Unknown(why))) => Err(Error::NotOrdered { id: id(), why }),

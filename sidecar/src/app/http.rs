@@ -1,6 +1,6 @@
 //! The application over HTTP: one kept connection to localhost, one delivery at a time.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ pub use settings::{Settings, Target};
 /// The application over HTTP.
 #[derive(Debug)]
 pub struct HttpApp {
-    settings: RwLock<Settings>,
+    settings: RwLock<Arc<Settings>>,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -28,16 +28,16 @@ impl HttpApp {
     /// Nothing is connected before it is needed.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: RwLock::new(settings), connection: Mutex::new(None) }
+        Self { settings: RwLock::new(Arc::new(settings)), connection: Mutex::new(None) }
     }
 
     /// Takes other settings; they hold from the next call on.
     pub fn configure(&self, settings: Settings) {
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
-    fn settings(&self) -> Settings {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -45,7 +45,9 @@ impl HttpApp {
 impl App for HttpApp {
     async fn connect(&self) -> Result<Connected, Unwell> {
         let mut kept = self.connection.lock().await;
-        if kept.as_ref().is_some_and(Connection::usable) {
+        if let Some(connection) = kept.as_mut()
+            && connection.usable().await
+        {
             return Ok(Connected::Kept);
         }
         *kept = None;
@@ -70,7 +72,7 @@ impl App for HttpApp {
         let Some(mut connection) = kept.take() else {
             return Err(End::NotConnected("nothing is connected".into()));
         };
-        if !connection.usable() {
+        if !connection.usable().await {
             return Err(End::NotConnected("the application closed it".into()));
         }
         let Some(request) = request::of(delivery, &self.settings()) else {
@@ -81,7 +83,8 @@ impl App for HttpApp {
             Failure::Sent(detail) => End::Lost(detail),
         })?;
         let (head, body) = answer.into_parts();
-        let (body, omitted) = answer::body(body).await.map_err(|e| End::Lost(connection::describe(&e)))?;
+        let body = connection.drive(answer::body(body)).await;
+        let (body, omitted) = body.map_err(|e| End::Lost(connection::describe(&e)))?;
         connection.rest();
         *kept = Some(connection);
         Ok(Outcome {

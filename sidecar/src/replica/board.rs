@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use decree_wire::heartbeat::{CallsFor, State, Trouble};
-use decree_wire::position::{Incarnation, Position};
+use decree_wire::position::{self, Position};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,8 +15,8 @@ use super::resolution::Resolution;
 use super::rows::Bookmark;
 use super::store::Store;
 use super::trouble;
-use crate::life::Life;
 use crate::life::verdict::Standing;
+use crate::life::{Incarnation, Life};
 
 /// What the replica, its handles and its watch share.
 #[derive(Debug)]
@@ -68,17 +68,34 @@ impl Board {
         self.seen().standing = standing;
     }
 
+    /// Whether a delivery was begun and not ended.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.seen().standing.begun.is_some()
+    }
+
+    /// This life answered a delivery: it holds all that was applied, and nothing is in doubt.
+    pub(super) fn answered_by(&self, life: &Incarnation) {
+        let mut seen = self.seen();
+        let Standing { life: holds, begun: None, haunted: false } = &seen.standing else {
+            seen.standing = Standing { life: Some(life.clone()), ..Standing::default() };
+            return;
+        };
+        if holds.as_ref() != Some(life) {
+            seen.standing.life = Some(life.clone());
+        }
+    }
+
     /// Where the last life of the sidecar stopped.
     pub(super) fn resume(&self, bookmark: &Bookmark, reached: bool) {
         self.progress.send_modify(|progress| progress.reached = reached);
         if bookmark.rebuilding {
             self.seen().pace = Some(Pace::new(bookmark.next(), Instant::now()));
         }
-        self.dealt(bookmark, bookmark.next(), None, false);
+        self.stands(bookmark, bookmark.next(), false);
     }
 
     /// The last life of the sidecar followed this log, and the application is built anew from it.
-    pub(super) fn followed(&self, incarnation: &Incarnation) {
+    pub(super) fn followed(&self, incarnation: &position::Incarnation) {
         self.progress.send_modify(|progress| progress.incarnation = Some(incarnation.clone()));
     }
 
@@ -88,27 +105,41 @@ impl Board {
     }
 
     /// The replica stands at `bookmark`; nothing lies between it and `next`.
+    pub(super) fn stands(&self, bookmark: &Bookmark, next: Position, chained: bool) {
+        self.dealt(bookmark, next, None, chained, Counts::default());
+    }
+
+    /// The replica came to `bookmark`: `resolved` became of the entry there, and `counts` are more by it.
     pub(super) fn dealt(
         &self,
         bookmark: &Bookmark,
         next: Position,
         resolved: Option<(Position, Resolution)>,
         chained: bool,
+        counts: Counts,
     ) {
         let reach = Reach { next, kept: bookmark.kept.from, floor: bookmark.floor };
         self.ledger.reached(reach, resolved);
+        let mut seen = self.seen();
         self.progress.send_modify(|progress| {
-            progress.incarnation = Some(bookmark.incarnation.clone());
+            if progress.incarnation.as_ref() != Some(&bookmark.incarnation) {
+                progress.incarnation = Some(bookmark.incarnation.clone());
+            }
+            let compared = bookmark.chain.compared.as_ref().filter(|_| chained);
+            if progress.compared.as_ref() != compared {
+                progress.compared = compared.cloned();
+            }
+            progress.digest = bookmark.position().filter(|_| chained).map(|at| bookmark.chain.at(at));
             progress.position = bookmark.position();
             progress.next = next;
-            progress.digest = bookmark.position().filter(|_| chained).map(|at| bookmark.chain.at(at));
-            progress.compared = bookmark.chain.compared.clone().filter(|_| chained);
+            progress.counts.add(counts);
+            follows(&mut seen, progress);
         });
-        self.tick();
     }
 
-    pub(super) fn count(&self, count: impl FnOnce(&mut Counts)) {
-        self.progress.send_modify(|progress| count(&mut progress.counts));
+    /// A delivery has to be repeated.
+    pub(super) fn retries(&self) {
+        self.progress.send_modify(|progress| progress.counts.retries += 1);
     }
 
     pub(super) fn tally(&self, tally: Tally) {
@@ -117,9 +148,12 @@ impl Board {
 
     /// The orderer reported the log's end.
     pub(super) fn end(&self, end: Position) {
-        self.seen().heard = Some(Instant::now());
-        self.progress.send_modify(|progress| progress.end = Some(end));
-        self.tick();
+        let mut seen = self.seen();
+        seen.heard = Some(Instant::now());
+        self.progress.send_if_modified(|progress| {
+            let news = set(&mut progress.end, Some(end));
+            follows(&mut seen, progress) || news
+        });
     }
 
     /// The log is away: where it ends is no longer known, and unknown is not the same as caught up.
@@ -142,6 +176,21 @@ impl Board {
     /// When the log's end was last heard of.
     pub(super) fn heard(&self) -> Option<Instant> {
         self.seen().heard
+    }
+
+    /// The head at this start, once it is known.
+    pub(super) fn known_start_head(&self) -> Option<Position> {
+        self.progress.borrow().start_head
+    }
+
+    /// Everything before it was dealt with.
+    pub(super) fn next(&self) -> Position {
+        self.progress.borrow().next
+    }
+
+    /// Whether the head at this start was reached.
+    pub(super) fn reached(&self) -> bool {
+        self.progress.borrow().reached
     }
 
     /// The head at this start.
@@ -230,47 +279,65 @@ impl Board {
     }
 
     pub(super) fn delivery(&self, waits: Option<Application>) {
-        self.seen().delivery = waits;
-        self.tick();
+        let before = std::mem::replace(&mut self.seen().delivery, waits.clone());
+        if before != waits {
+            self.tick();
+        }
     }
 
     /// Works out anew what follows from the rest, and from the time that went by.
     pub(super) fn tick(&self) {
         let mut seen = self.seen();
-        let now = Instant::now();
-        self.progress.send_if_modified(|progress| {
-            let before = progress.clone();
-            progress.application = application(&seen);
-            progress.lag = progress.end.map(|end| end.0.saturating_sub(progress.next.0));
-            progress.lag_ms = match (progress.end, seen.log_time) {
-                (Some(_), _) if progress.caught_up() => Some(0),
-                (Some(_), Some(log_time)) => Some(now_ms().saturating_sub(log_time).max(0).unsigned_abs()),
-                (None, _) | (_, None) => None,
-            };
-            if let Some(head) = progress.start_head {
-                progress.reached = progress.next >= head;
-            }
-            if progress.reached {
-                seen.pace = None;
-            }
-            progress.unknown = seen.unknown.as_ref().map(|(trouble, _)| trouble.clone());
-            progress.calls_for = seen.unknown.as_ref().and_then(|(_, calls_for)| *calls_for);
-            let begun = seen.standing.begun.as_ref().filter(|_| seen.unknown.is_some());
-            progress.in_doubt = begun.map(|begun| begun.position);
-            progress.rebuild = match (&seen.pace, &seen.unknown) {
-                (Some(pace), None) => Some(pace.at(progress.next, progress.start_head, now)),
-                (None, _) | (_, Some(_)) => None,
-            };
-            progress.state = state(&seen, progress);
-            progress.shared = seen.halted.as_ref().is_some_and(|(_, shared)| *shared);
-            progress.trouble = trouble(&seen, progress);
-            *progress != before
-        });
+        self.progress.send_if_modified(|progress| follows(&mut seen, progress));
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What follows from what was seen, and from the time that went by; whether any of it is news.
+fn follows(seen: &mut Seen, progress: &mut Progress) -> bool {
+    let now = Instant::now();
+    let mut news = set(&mut progress.application, application(seen));
+    news |= set(&mut progress.lag, progress.end.map(|end| end.0.saturating_sub(progress.next.0)));
+    let lag_ms = match (progress.end, seen.log_time) {
+        (Some(_), _) if progress.caught_up() => Some(0),
+        (Some(_), Some(log_time)) => Some(now_ms().saturating_sub(log_time).max(0).unsigned_abs()),
+        (None, _) | (_, None) => None,
+    };
+    news |= set(&mut progress.lag_ms, lag_ms);
+    if let Some(head) = progress.start_head {
+        news |= set(&mut progress.reached, progress.next >= head);
+    }
+    if progress.reached {
+        seen.pace = None;
+    }
+    let (unknown, calls_for) = match &seen.unknown {
+        Some((trouble, calls_for)) => (Some(trouble.clone()), *calls_for),
+        None => (None, None),
+    };
+    news |= set(&mut progress.unknown, unknown);
+    news |= set(&mut progress.calls_for, calls_for);
+    let begun = seen.standing.begun.as_ref().filter(|_| seen.unknown.is_some());
+    news |= set(&mut progress.in_doubt, begun.map(|begun| begun.position));
+    let rebuild = match (&seen.pace, &seen.unknown) {
+        (Some(pace), None) => Some(pace.at(progress.next, progress.start_head, now)),
+        (None, _) | (_, Some(_)) => None,
+    };
+    news |= set(&mut progress.rebuild, rebuild);
+    let state = state(seen, progress);
+    news |= set(&mut progress.state, state);
+    news |= set(&mut progress.shared, seen.halted.as_ref().is_some_and(|(_, shared)| *shared));
+    let trouble = trouble(seen, progress);
+    news | set(&mut progress.trouble, trouble)
+}
+
+/// Whether that is news.
+fn set<T: PartialEq>(slot: &mut T, value: T) -> bool {
+    let news = *slot != value;
+    *slot = value;
+    news
 }
 
 fn state(seen: &Seen, progress: &Progress) -> State {

@@ -1,9 +1,11 @@
 //! What a replica is told when it is made.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use decree_wire::position::{EngineName, Incarnation};
 use decree_wire::probe::Restart;
+use decree_wire::settings::{ClassSettings, Settings};
 use tokio::sync::watch;
 
 /// What a replica is told when it is made.
@@ -23,4 +25,11 @@ pub struct Config {
     pub state: PathBuf,
     /// The log's incarnation as the operator has it in the document; none until it is known. The replica waits for it.
     pub expected: watch::Receiver<Option<Incarnation>>,
+}
+
+impl Config {
+    /// What the class does, where these settings hold.
+    pub(super) fn class_in<'a>(&self, settings: &'a Settings) -> Cow<'a, ClassSettings> {
+        settings.classes.get(&self.class).map_or_else(Cow::default, Cow::Borrowed)
+    }
 }

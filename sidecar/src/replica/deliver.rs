@@ -45,8 +45,6 @@ pub(super) struct Terms {
 #[derive(Debug)]
 pub(super) struct Delivered {
     pub(super) outcome: Outcome,
-    /// To whom.
-    pub(super) life: life::Incarnation,
     /// Its failed attempts are forgotten.
     pub(super) forgotten: bool,
 }
@@ -88,13 +86,14 @@ impl Courier {
             if self.attempts.poisoned == Some(position) || failed >= terms.max_attempts.max(1) {
                 return Err(Halt::Poisoned(trouble::poisoned(position, failed)));
             }
-            let Some(life) = self.connect(stop).await? else {
+            self.connect(stop).await?;
+            let Some(life) = self.connected.clone() else {
                 backoff.absent(stop).await?;
                 continue;
             };
             let begun = Begun { position, attempt: failed + 1, life, idempotent: terms.idempotent };
             self.board.store.begin(&begun)?;
-            if self.board.standing().begun.is_some() {
+            if self.board.in_doubt() {
                 self.attempts.tally.redelivered += 1;
                 self.board.tally(self.attempts.tally);
             }
@@ -104,7 +103,7 @@ impl Courier {
                 (Meaning::Outcome, Ok(outcome)) => {
                     self.board.delivery(None);
                     let forgotten = self.attempts.passed(position);
-                    return Ok(Delivered { outcome, life: begun.life, forgotten });
+                    return Ok(Delivered { outcome, forgotten });
                 }
                 (Meaning::InDoubt, end) => self.in_doubt(&begun, terms, end)?,
                 (Meaning::Again(counted), end) => self.again(position, terms, counted, &end).await?,
@@ -116,8 +115,13 @@ impl Courier {
         }
     }
 
-    /// The life that the next delivery goes to; none where nobody is there yet.
-    async fn connect(&mut self, stop: &CancellationToken) -> Result<Option<life::Incarnation>, Halt> {
+    /// The life that the kept connection leads to.
+    pub(super) fn connected(&self) -> Option<&life::Incarnation> {
+        self.connected.as_ref()
+    }
+
+    /// Makes sure that the next delivery leads to a life that may get it; to none where nobody is there yet.
+    async fn connect(&mut self, stop: &CancellationToken) -> Result<(), Halt> {
         let mut connected = self.reach(stop).await?;
         if connected == Ok(Connected::Kept) && self.connected.is_none() {
             // Who listens now says nothing of a connection that stood before.
@@ -130,13 +134,13 @@ impl Courier {
             Err(unwell) => {
                 self.connected = None;
                 self.board.delivery(Some(Application::Unwell(trouble::unwell(&unwell))));
-                return Ok(None);
+                return Ok(());
             }
         }
         if self.connected.is_none() {
             self.connected = self.look()?;
         }
-        Ok(self.connected.clone())
+        Ok(())
     }
 
     async fn reach(&self, stop: &CancellationToken) -> Result<Result<Connected, Unwell>, Halt> {
@@ -214,7 +218,7 @@ impl Courier {
             self.attempts.fail(position, self.attempts.at(position) + 1, terms.max_attempts);
         }
         self.board.store.not_processed(&self.attempts)?;
-        self.board.count(|counts| counts.retries += 1);
+        self.board.retries();
         let why = match end {
             Ok(outcome) => format!("it answered {}", outcome.status),
             Err(end) => end.to_string(),

@@ -3,8 +3,6 @@
 //! Every outcome is chained, a 4xx too: one application that refuses what another takes has diverged. What the
 //! application never saw is not: control entries, void ones, repeats.
 
-use std::fmt::Write;
-
 use decree_wire::heartbeat;
 use decree_wire::position::Position;
 use decree_wire::settings::DigestOf;
@@ -56,10 +54,9 @@ impl Chain {
 
     /// The digest as it is reported.
     pub(super) fn at(&self, position: Position) -> heartbeat::Digest {
-        let hash = self.hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}"); // a String takes everything
-            text
-        });
+        let digits = self.hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let mut hash = String::with_capacity(64);
+        hash.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
         heartbeat::Digest { position, hash }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decree_wire::position::Position;
-use decree_wire::settings::{ClassSettings, DigestOf, Settings};
+use decree_wire::settings::{DigestOf, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ use crate::log::{Batch, Log, Reader};
 mod deal;
 mod known;
 
-/// How often the application's life is looked at while the log is quiet.
+/// How often the application's life is looked at.
 const IDLE: Duration = Duration::from_millis(500);
 /// How often the orderer is told how far this agent is.
 const COMMIT: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ impl Follower {
             self.find_settings(&mut origin, stop).await?;
             origin = self.open(stop).await?;
         }
-        if self.board.progress().borrow().start_head.is_none() {
+        if self.board.known_start_head().is_none() {
             let head = self.log.head().await.map_err(|error| Halt::Wait(trouble::unreachable(&error)))?;
             self.board.start_head(head);
         }
@@ -129,10 +129,15 @@ impl Follower {
             self.deal(stored, stop).await?;
         }
         let mut committed = (Instant::now(), None);
+        let mut looked = Instant::now();
         loop {
             let batch = next(reader.as_mut(), stop).await?;
             self.batch(batch, stop).await?;
-            self.look()?;
+            // Not after each: a busy log's batches are small, and every new connection is looked at anyway.
+            if looked.elapsed() >= IDLE {
+                self.look()?;
+                looked = Instant::now();
+            }
             self.commit(reader.as_mut(), &mut committed).await;
         }
     }
@@ -164,7 +169,7 @@ impl Follower {
                 let rebuilding = self.remembered.is_some();
                 let bookmark = Bookmark { rebuilding, ..Bookmark::new(incarnation) };
                 self.board.store.first(&bookmark, &settings)?;
-                self.board.dealt(&bookmark, bookmark.next(), None, false);
+                self.board.stands(&bookmark, bookmark.next(), false);
                 self.stands = Some((bookmark, settings));
                 return Ok(());
             }
@@ -185,10 +190,10 @@ impl Follower {
         for stored in entries {
             self.deal(stored, stop).await?;
         }
-        let chained = self.class().digest != DigestOf::None;
-        let Some((bookmark, _)) = &mut self.stands else { return Ok(()) };
-        self.board.dealt(bookmark, next, None, chained);
-        if !bookmark.reached && self.board.progress().borrow().reached {
+        let Some((bookmark, settings)) = &mut self.stands else { return Ok(()) };
+        let chained = self.config.class_in(settings).digest != DigestOf::None;
+        self.board.stands(bookmark, next, chained);
+        if !bookmark.reached && self.board.reached() {
             (bookmark.reached, bookmark.rebuilding) = (true, false);
             self.board.store.note(bookmark)?;
         }
@@ -196,19 +201,17 @@ impl Follower {
     }
 
     async fn commit(&self, reader: &mut dyn Reader, committed: &mut (Instant, Option<Position>)) {
-        let next = self.board.progress().borrow().next;
-        if committed.0.elapsed() < COMMIT || committed.1 == Some(next) {
+        if committed.0.elapsed() < COMMIT {
+            return;
+        }
+        let next = self.board.next();
+        if committed.1 == Some(next) {
             return;
         }
         *committed = (Instant::now(), Some(next));
         if let Err(error) = reader.commit(next).await {
             tracing::debug!(%error, "the position was not committed; the next one will be");
         }
-    }
-
-    fn class(&self) -> ClassSettings {
-        let settings = self.stands.as_ref().map(|(_, settings)| settings);
-        settings.and_then(|settings| settings.classes.get(&self.config.class)).cloned().unwrap_or_default()
     }
 
     fn context<'a>(&'a self, bookmark: &'a Bookmark, settings: &'a Settings) -> Context<'a> {

@@ -12,7 +12,7 @@ use super::ledger::{Reach, Wait};
 use super::progress::Progress;
 use super::resolution::{Known, Resolution};
 use super::rows::Fate;
-use super::store::Error;
+use super::store::{Error, Name};
 use super::trouble;
 use crate::life::verdict::{Seen, Verdict, verdict};
 
@@ -34,7 +34,9 @@ impl Handle {
     /// # Errors
     /// If the store can't be read.
     pub fn known(&self, identity: &Identity) -> Result<Option<Known>, Error> {
-        let Some((position, fingerprint)) = self.board.store.identity(identity)? else { return Ok(None) };
+        let Some((position, fingerprint)) = self.board.store.identity(&Name::of(identity))? else {
+            return Ok(None);
+        };
         // What a replay has not come to yet was applied to a life that is gone.
         let reach = self.board.ledger.reach();
         if position < reach.floor || position >= reach.next {

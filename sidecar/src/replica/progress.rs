@@ -96,6 +96,20 @@ pub struct Tally {
     pub rebuilds: u64,
 }
 
+impl Counts {
+    /// Both.
+    pub(super) fn add(&mut self, more: Self) {
+        let Self { applied, rejected, duplicates, reused, void, control, retries } = more;
+        self.applied += applied;
+        self.rejected += rejected;
+        self.duplicates += duplicates;
+        self.reused += reused;
+        self.void += void;
+        self.control += control;
+        self.retries += retries;
+    }
+}
+
 impl Default for Progress {
     fn default() -> Self {
         Self {

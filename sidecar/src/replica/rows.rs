@@ -36,7 +36,13 @@ pub(super) struct Bookmark {
     /// The log is being replayed to a new life of the application.
     #[serde(default)]
     pub(super) rebuilding: bool,
+    /// Deliveries up to this number have ended.
+    #[serde(default)]
+    pub(super) ended: u64,
 }
+
+/// A bookmark's first byte: how the rest is to be read.
+const BOOKMARK_FORMAT: u8 = 1;
 
 /// The last entry dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +80,24 @@ impl Bookmark {
             life: None,
             reached: false,
             rebuilding: false,
+            ended: 0,
+        }
+    }
+
+    /// Small: it is written with each entry.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, String> {
+        let bytes = Vec::with_capacity(320);
+        let bytes = postcard::to_extend(&BOOKMARK_FORMAT, bytes).map_err(|error| error.to_string())?;
+        postcard::to_extend(self, bytes).map_err(|error| error.to_string())
+    }
+
+    /// None for bytes that no build of this level wrote.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&BOOKMARK_FORMAT, rest) => postcard::from_bytes(rest).ok(),
+            // As builds before wrote it.
+            (b'{', _) => serde_json::from_slice(bytes).ok(),
+            _ => None,
         }
     }
 
@@ -242,6 +266,23 @@ fn part(bytes: &mut Bytes) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bookmark_comes_back_and_is_small() {
+        let life =
+            life::Incarnation { boot: "4d6c1fcb-40a5-4b8a-b6a5-5b0b2a7c1e11".into(), listeners: [1].into() };
+        let mark = Mark { hash: [9; 32], leader_epoch: Some(3) };
+        let mut bookmark = Bookmark::new(Incarnation("JG-s6QZmTZ2FXgzXRa_cdQ".into()));
+        assert_eq!(Bookmark::decode(&bookmark.encode().unwrap()), Some(bookmark.clone()));
+        bookmark.last = Some(Last { position: Position(1 << 40), mark });
+        bookmark.chain.passed(None, Position(1 << 40));
+        (bookmark.life, bookmark.reached, bookmark.ended) = (Some(life), true, 1 << 40);
+        let bytes = bookmark.encode().unwrap();
+        assert!(bytes.len() < 320, "{} bytes", bytes.len());
+        assert_eq!(Bookmark::decode(&bytes), Some(bookmark));
+        assert_eq!(Bookmark::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Bookmark::decode(&[2]), None);
+    }
 
     #[test]
     fn a_fate_comes_back_and_a_torn_one_is_none() {

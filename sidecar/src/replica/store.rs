@@ -1,7 +1,8 @@
 //! What survives the sidecar: journal, dedup window, outcomes and bookmark, in one store that a SIGKILL can't hurt.
 //!
 //! Each commit reaches the page cache before it returns (`PersistMode::Buffer` ends in write(2)) and is whole or not
-//! there. The page cache does not survive the machine, so what another boot wrote is thrown away.
+//! there. The page cache does not survive the machine, so what another boot wrote is thrown away. A delivery begins in a
+//! file beside it ([`begun`]) and ends with a commit.
 
 use std::fmt;
 use std::fs;
@@ -18,7 +19,12 @@ use sha2::{Digest, Sha256};
 
 use super::rows::{Attempts, Begun, Bookmark, Differs, Fate, Remembered};
 
+mod begun;
+#[cfg(test)]
+mod tests;
 mod window;
+
+use begun::Deliveries;
 
 /// The store failed: nothing can be promised any more.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +48,10 @@ const JOURNAL: u64 = 64 << 20;
 
 const BOOKMARK: &str = "bookmark";
 const SETTINGS: &str = "settings";
+/// As builds before the file had it.
 const BEGUN: &str = "begun";
+/// Deliveries up to this number have ended, as those up to the bookmark's have.
+const ENDED: &str = "ended";
 const ATTEMPTS: &str = "attempts";
 const REMEMBERED: &str = "remembered";
 const DIFFERS: &str = "differs";
@@ -59,6 +68,22 @@ pub(super) struct Store {
     positions: Keyspace,
     /// Position → what became of the command there.
     fates: Keyspace,
+    deliveries: Deliveries,
+}
+
+/// What an identity is found by: its SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name([u8; 32]);
+
+impl Name {
+    pub(super) fn of(identity: &Identity) -> Self {
+        let mut hash = Sha256::new();
+        // Length first, or the two parts could trade bytes.
+        hash.update((identity.source.len() as u64).to_be_bytes());
+        hash.update(&identity.source);
+        hash.update(&identity.id);
+        Self(hash.finalize().into())
+    }
 }
 
 impl fmt::Debug for Store {
@@ -88,7 +113,7 @@ pub(super) struct Dealt<'a> {
     /// What became of it; none for a control entry.
     pub(super) fate: Option<&'a Fate>,
     /// The identity that is known from now on.
-    pub(super) identity: Option<(&'a Identity, Fingerprint)>,
+    pub(super) identity: Option<(Name, Fingerprint)>,
     /// The settings that hold from now on.
     pub(super) settings: Option<&'a Settings>,
     /// Failed attempts, where they have changed with it.
@@ -113,7 +138,7 @@ impl Store {
         if !path.exists() {
             // Made aside and renamed: a store that was killed while it was made is never opened. What it has to know of
             // the others stands in it before they are gone.
-            let store = Self::at(&new)?;
+            let (store, _) = Self::at(&new)?;
             if !others.is_empty() {
                 let mut batch = store.batch();
                 store.put(&mut batch, REBOOTED, &true)?;
@@ -125,11 +150,16 @@ impl Store {
         for other in others {
             fs::remove_dir_all(other).map_err(io)?;
         }
-        let store = Self::at(&path)?;
+        let (store, begun) = Self::at(&path)?;
+        let bookmark = store.bookmark()?;
+        let ended =
+            bookmark.as_ref().map_or(0, |bookmark| bookmark.ended).max(store.row(ENDED)?.unwrap_or(0));
+        store.deliveries.go_on_behind(ended);
+        let begun = begun.filter(|(number, _)| *number > ended).map(|(_, begun)| begun);
         let left = Left {
-            bookmark: store.row(BOOKMARK)?,
+            bookmark,
             settings: store.row(SETTINGS)?,
-            begun: store.row(BEGUN)?,
+            begun: store.begun_before_the_file()?.or(begun),
             attempts: store.row(ATTEMPTS)?.unwrap_or_default(),
             remembered: store.row(REMEMBERED)?,
             differs: store.row(DIFFERS)?,
@@ -138,7 +168,17 @@ impl Store {
         Ok((store, left))
     }
 
-    fn at(path: &Path) -> Result<Self, Error> {
+    /// What an older build left as begun; it counts here from now on.
+    fn begun_before_the_file(&self) -> Result<Option<Begun>, Error> {
+        let Some(begun) = self.row(BEGUN)? else { return Ok(None) };
+        self.deliveries.begin(&begun)?;
+        let mut batch = self.batch();
+        batch.remove(&self.state, BEGUN);
+        commit(batch)?;
+        Ok(Some(begun))
+    }
+
+    fn at(path: &Path) -> Result<(Self, Option<(u64, Begun)>), Error> {
         let db = Database::builder(path)
             .cache_size(CACHE)
             .max_journaling_size(JOURNAL)
@@ -147,26 +187,27 @@ impl Store {
             .map_err(failed("open"))?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let keyspace = |name: &str| db.keyspace(name, options).map_err(failed("open"));
-        Ok(Self {
+        let (deliveries, begun) = Deliveries::open(path)?;
+        let store = Self {
             state: keyspace("state")?,
             identities: keyspace("identities")?,
             positions: keyspace("positions")?,
             fates: keyspace("fates")?,
+            deliveries,
             db,
-        })
+        };
+        Ok((store, begun))
     }
 
     /// Written before a delivery begins.
     pub(super) fn begin(&self, begun: &Begun) -> Result<(), Error> {
-        let mut batch = self.batch();
-        self.put(&mut batch, BEGUN, begun)?;
-        commit(batch)
+        self.deliveries.begin(begun)
     }
 
     /// A delivery ended, and the application did not process it.
     pub(super) fn not_processed(&self, attempts: &Attempts) -> Result<(), Error> {
         let mut batch = self.batch();
-        batch.remove(&self.state, BEGUN);
+        self.put(&mut batch, ENDED, &self.deliveries.number())?;
         self.put(&mut batch, ATTEMPTS, attempts)?;
         commit(batch)
     }
@@ -182,9 +223,10 @@ impl Store {
     /// told of those before its own position only, and writes every one of them again.
     pub(super) fn forget(&self, remembered: Option<&Remembered>, attempts: &Attempts) -> Result<(), Error> {
         let mut batch = self.batch();
-        for row in [BOOKMARK, SETTINGS, BEGUN] {
+        for row in [BOOKMARK, SETTINGS] {
             batch.remove(&self.state, row);
         }
+        self.put(&mut batch, ENDED, &self.deliveries.number())?;
         if let Some(remembered) = remembered {
             self.put(&mut batch, REMEMBERED, remembered)?;
         }
@@ -195,7 +237,7 @@ impl Store {
     /// The log's first settings, which govern from its start.
     pub(super) fn first(&self, bookmark: &Bookmark, settings: &Settings) -> Result<(), Error> {
         let mut batch = self.batch();
-        self.put(&mut batch, BOOKMARK, bookmark)?;
+        self.put_bookmark(&mut batch, bookmark)?;
         self.put(&mut batch, SETTINGS, settings)?;
         commit(batch)
     }
@@ -203,7 +245,7 @@ impl Store {
     /// Rewrites the bookmark alone.
     pub(super) fn note(&self, bookmark: &Bookmark) -> Result<(), Error> {
         let mut batch = self.batch();
-        self.put(&mut batch, BOOKMARK, bookmark)?;
+        self.put_bookmark(&mut batch, bookmark)?;
         commit(batch)
     }
 
@@ -217,13 +259,12 @@ impl Store {
             bookmark.kept.count += 1;
             bookmark.kept.bytes += bytes.len() as u64;
             batch.insert(&self.fates, key, bytes);
-            batch.remove(&self.state, BEGUN);
+            bookmark.ended = self.deliveries.number();
         }
         if let Some(attempts) = dealt.attempts {
             self.put(&mut batch, ATTEMPTS, attempts)?;
         }
-        if let Some((identity, fingerprint)) = dealt.identity {
-            let hash = hash(identity);
+        if let Some((Name(hash), fingerprint)) = dealt.identity {
             batch.insert(&self.identities, hash, [&key[..], &fingerprint.0].concat());
             batch.insert(&self.positions, key, hash);
         }
@@ -237,13 +278,13 @@ impl Store {
         bookmark.floor = bookmark.floor.max(floor);
         self.sweep_identities(&mut batch, bookmark, dealt)?;
         self.sweep_fates(&mut batch, bookmark, dealt)?;
-        self.put(&mut batch, BOOKMARK, bookmark)?;
+        self.put_bookmark(&mut batch, bookmark)?;
         commit(batch)
     }
 
     /// The command of this identity, also if it lies before the floor.
-    pub(super) fn identity(&self, identity: &Identity) -> Result<Option<(Position, Fingerprint)>, Error> {
-        self.place(&hash(identity))
+    pub(super) fn identity(&self, Name(hash): &Name) -> Result<Option<(Position, Fingerprint)>, Error> {
+        self.place(hash)
     }
 
     /// What became of the command at a position, if it is kept.
@@ -258,6 +299,17 @@ impl Store {
         let (at, fingerprint) = bytes.split_at_checked(8).ok_or_else(|| corrupt("an identity"))?;
         let fingerprint = fingerprint.try_into().map_err(|_| corrupt("an identity"))?;
         Ok(Some((position(at)?, Fingerprint(fingerprint))))
+    }
+
+    fn bookmark(&self) -> Result<Option<Bookmark>, Error> {
+        let Some(bytes) = self.state.get(BOOKMARK).map_err(failed("read"))? else { return Ok(None) };
+        Bookmark::decode(&bytes).map(Some).ok_or_else(|| corrupt(BOOKMARK))
+    }
+
+    fn put_bookmark(&self, batch: &mut WriteBatch, bookmark: &Bookmark) -> Result<(), Error> {
+        let bytes = bookmark.encode().map_err(|detail| Error { attempt: "write", detail })?;
+        batch.insert(&self.state, BOOKMARK, bytes);
+        Ok(())
     }
 
     fn row<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
@@ -298,64 +350,4 @@ fn corrupt(what: &str) -> Error {
 
 fn position(key: &[u8]) -> Result<Position, Error> {
     key.try_into().map(|bytes| Position(u64::from_be_bytes(bytes))).map_err(|_| corrupt("a position"))
-}
-
-fn hash(identity: &Identity) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    // Length first, or the two parts could trade bytes.
-    hash.update((identity.source.len() as u64).to_be_bytes());
-    hash.update(&identity.source);
-    hash.update(&identity.id);
-    hash.finalize().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use decree_wire::position::Incarnation;
-    use decree_wire::settings::Dedup;
-
-    use super::super::rows::Last;
-    use super::*;
-    use crate::log::Mark;
-
-    const BOUNDS: Dedup = Dedup { window: 10, outcomes: 5, outcome_bytes: 1 << 20 };
-
-    #[test]
-    fn that_a_replay_differs_is_known_as_soon_as_it_has_passed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, left) = Store::open(folder.path(), "boot").unwrap();
-        assert_eq!(left.differs, None);
-        let position = Position(7);
-        let last = Last { position, mark: Mark { hash: [0; 32], leader_epoch: None } };
-        let mut bookmark = Bookmark { last: Some(last), ..Bookmark::new(Incarnation("i".into())) };
-        let differs = Some(Differs { position });
-        let nothing = Dealt {
-            position,
-            fate: None,
-            identity: None,
-            settings: None,
-            attempts: None,
-            differs,
-            bounds: BOUNDS,
-        };
-        store.record(&nothing, &mut bookmark).unwrap();
-        drop(store);
-        let (_, left) = Store::open(folder.path(), "boot").unwrap();
-        assert_eq!(left.bookmark.and_then(|bookmark| bookmark.position()), Some(position));
-        assert_eq!(left.differs, differs);
-    }
-
-    #[test]
-    fn another_boot_voids_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, left) = Store::open(folder.path(), "one").unwrap();
-        assert!(left.bookmark.is_none());
-        store.note(&Bookmark::new(Incarnation("i".into()))).unwrap();
-        drop(store);
-        let (store, left) = Store::open(folder.path(), "one").unwrap();
-        assert!(left.bookmark.is_some());
-        drop(store);
-        let (_, left) = Store::open(folder.path(), "two").unwrap();
-        assert!(left.bookmark.is_none());
-    }
 }

@@ -1,7 +1,9 @@
 //! One connection to the application: kept between deliveries, never used again after a second of rest.
 
+use std::future::{poll_fn, ready};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpStream as StdStream};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -11,11 +13,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::observed::{Observed, Observer};
 
@@ -31,13 +32,16 @@ const HEADERS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    /// Reads and writes, as long as the connection stands. Not a task of its own: waking it would cost each request more
+    /// than what it does.
+    driver: Option<Driver>,
     /// The same socket, to see whether the other side has closed it.
     probe: StdStream,
     written: Arc<AtomicBool>,
     used: Instant,
-    /// Drives the connection; ends with it.
-    _driver: AbortOnDropHandle<()>,
 }
+
+type Driver = http1::Connection<TokioIo<Observed<TcpStream, Written>>, Full<Bytes>>;
 
 /// A flag that is raised at the first byte written: what tells "not connected" from "in doubt".
 #[derive(Debug)]
@@ -72,14 +76,14 @@ impl Connection {
         let stream = TcpStream::from_std(stream).map_err(|e| e.to_string())?;
         let io = TokioIo::new(Observed::new(stream, Written(Arc::clone(&written))));
         let (sender, driver) =
-            Builder::new().max_headers(HEADERS).handshake(io).await.map_err(|e| e.to_string())?;
-        // Its error comes out at the request too.
-        let driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(driver.await) }));
-        Ok(Self { sender, probe, written, used: Instant::now(), _driver: driver })
+            http1::Builder::new().max_headers(HEADERS).handshake(io).await.map_err(|e| e.to_string())?;
+        Ok(Self { sender, driver: Some(driver), probe, written, used: Instant::now() })
     }
 
     /// Whether it may be used again.
-    pub(super) fn usable(&self) -> bool {
+    pub(super) async fn usable(&mut self) -> bool {
+        // An end that was heard since, or came with the last answer, is seen by this.
+        self.drive(ready(())).await;
         let closed = match self.probe.peek(&mut [0]) {
             Err(error) => error.kind() != ErrorKind::WouldBlock,
             Ok(_) => true, // closed, or talks without having been asked
@@ -92,10 +96,13 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Failure> {
-        self.written.store(false, Ordering::SeqCst);
-        self.sender.ready().await.map_err(|e| Failure::Unsent(describe(&e)))?;
-        self.sender.send_request(request).await.map_err(|error| {
-            if self.written.load(Ordering::SeqCst) {
+        let Self { sender, driver, written, .. } = self;
+        written.store(false, Ordering::SeqCst);
+        // The driver's error comes out here too.
+        drive(driver, sender.ready()).await.map_err(|e| Failure::Unsent(describe(&e)))?;
+        let answer = sender.send_request(request);
+        drive(driver, answer).await.map_err(|error| {
+            if written.load(Ordering::SeqCst) {
                 Failure::Sent(describe(&error))
             } else {
                 Failure::Unsent(describe(&error))
@@ -103,10 +110,26 @@ impl Connection {
         })
     }
 
+    /// Waits for something that comes over the connection.
+    pub(super) async fn drive<F: Future>(&mut self, what: F) -> F::Output {
+        drive(&mut self.driver, what).await
+    }
+
     /// Says that an answer was read to its end: the connection rests from now on.
     pub(super) fn rest(&mut self) {
         self.used = Instant::now();
     }
+}
+
+async fn drive<F: Future>(driver: &mut Option<Driver>, what: F) -> F::Output {
+    let mut what = pin!(what);
+    poll_fn(|context| {
+        if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(context).is_ready()) {
+            *driver = None; // closed
+        }
+        what.as_mut().poll(context)
+    })
+    .await
 }
 
 async fn connect(port: u16) -> Result<TcpStream, String> {

@@ -26,10 +26,12 @@ pub(super) fn of(delivery: &Delivery<'_>, settings: &Settings) -> Option<Request
     if !headers.contains_key(HOST) {
         headers.insert(HOST, HeaderValue::from_str(&authority).ok()?);
     }
-    for header in HOP_BY_HOP {
-        headers.remove(header); // a plain client of the log may have put anything there
+    if command.request.is_some() {
+        for header in HOP_BY_HOP {
+            headers.remove(header); // a plain client of the log may have put anything there
+        }
+        headers.remove(EXPECT); // the body follows at once
     }
-    headers.remove(EXPECT); // the body follows at once
     for (name, value) in &settings.deliver_headers {
         headers.insert(name, value.clone()); // also where the command has one of that name
     }

@@ -2,11 +2,16 @@
 
 use fjall::OwnedWriteBatch as WriteBatch;
 
-use super::super::rows::Bookmark;
-use super::{Dealt, Error, Store, failed, hash, position};
+use super::super::rows::{Bookmark, Kept};
+use super::{Dealt, Error, Name, Store, failed, position};
 
 /// At most so many rows are swept away with one entry: what has to go goes bit by bit.
 const SWEEP: usize = 64;
+
+/// So many more than `bound` are kept until they are swept away together. The same in every agent.
+fn slack(bound: u64) -> u64 {
+    (bound / 128).min(SWEEP as u64)
+}
 
 impl Store {
     pub(super) fn sweep_identities(
@@ -15,7 +20,11 @@ impl Store {
         bookmark: &mut Bookmark,
         dealt: &Dealt<'_>,
     ) -> Result<(), Error> {
-        let own = dealt.identity.map(|(identity, _)| hash(identity));
+        // Once in a while, many at once: to find the first is most of the work.
+        if bookmark.floor.0.saturating_sub(bookmark.swept.0) <= slack(dealt.bounds.window) {
+            return Ok(());
+        }
+        let own = dealt.identity.map(|(Name(hash), _)| hash);
         let mut swept = bookmark.floor;
         let (from, to) = (bookmark.swept.0.to_be_bytes(), bookmark.floor.0.to_be_bytes());
         for (n, row) in self.positions.range(from..to).enumerate() {
@@ -44,18 +53,19 @@ impl Store {
     ) -> Result<(), Error> {
         let bounds = dealt.bounds;
         let kept = &mut bookmark.kept;
-        let over = |count: u64, bytes: u64| count > bounds.outcomes || bytes > bounds.outcome_bytes;
-        if !over(kept.count, kept.bytes) {
+        let over = |kept: &Kept, slack| {
+            kept.count > bounds.outcomes.saturating_add(slack) || kept.bytes > bounds.outcome_bytes
+        };
+        if !over(kept, slack(bounds.outcomes)) {
             return Ok(());
         }
         for row in self.fates.range(kept.from.0.to_be_bytes()..dealt.position.0.to_be_bytes()) {
-            if !over(kept.count, kept.bytes) {
+            if !over(kept, 0) {
                 break;
             }
-            let key = row.key().map_err(failed("read"))?;
-            let size = self.fates.size_of(&key).map_err(failed("read"))?.unwrap_or_default();
+            let (key, fate) = row.into_inner().map_err(failed("read"))?;
             kept.count = kept.count.saturating_sub(1);
-            kept.bytes = kept.bytes.saturating_sub(u64::from(size));
+            kept.bytes = kept.bytes.saturating_sub(fate.len() as u64);
             kept.from = position(&key)?.next();
             batch.remove(&self.fates, key);
         }
@@ -69,7 +79,7 @@ mod tests {
     use decree_wire::position::{Incarnation, Position};
     use decree_wire::settings::Dedup;
 
-    use super::super::super::rows::{Fate, Kept, Last};
+    use super::super::super::rows::{Fate, Last};
     use super::*;
     use crate::log::Mark;
 
@@ -85,7 +95,7 @@ mod tests {
         let dealt = Dealt {
             position,
             fate: Some(&fate),
-            identity: Some((&identity, Fingerprint([0; 32]))),
+            identity: Some((Name::of(&identity), Fingerprint([0; 32]))),
             settings: None,
             attempts: None,
             differs: None,
@@ -106,8 +116,8 @@ mod tests {
         assert_eq!((store.identities.len().unwrap(), store.positions.len().unwrap()), (11, 11));
         assert_eq!(store.fates.len().unwrap(), 5);
         assert_eq!(bookmark.kept, Kept { from: Position(95), count: 5, bytes: 15 });
-        assert_eq!(store.identity(&identity(89)).unwrap().map(|(at, _)| at), Some(Position(89)));
-        assert_eq!(store.identity(&identity(88)).unwrap(), None);
+        assert_eq!(store.identity(&Name::of(&identity(89))).unwrap().map(|(at, _)| at), Some(Position(89)));
+        assert_eq!(store.identity(&Name::of(&identity(88))).unwrap(), None);
         let large = Dedup { outcome_bytes: 7, ..BOUNDS };
         void(&store, &mut bookmark, 100, large);
         assert_eq!(bookmark.kept, Kept { from: Position(99), count: 2, bytes: 7 });
