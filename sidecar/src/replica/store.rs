@@ -20,21 +20,13 @@ use sha2::{Digest, Sha256};
 use super::rows::{Attempts, Begun, Bookmark, Differs, Fate, Remembered};
 
 mod begun;
+mod fault;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use begun::Deliveries;
-
-/// The store failed: nothing can be promised any more.
-#[derive(Debug, thiserror::Error)]
-#[error("{attempt} the journal: {detail}")]
-pub struct Error {
-    /// What was attempted: open, read, write.
-    pub attempt: &'static str,
-    /// What the store said.
-    pub detail: String,
-}
+pub use fault::Error;
 
 fn failed(attempt: &'static str) -> impl Fn(fjall::Error) -> Error {
     move |error| Error { attempt, detail: error.to_string() }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::rows::Begun;
-use super::Error;
+use super::fault::Error;
 
 /// The file's name, in the store's folder.
 const NAME: &str = "begun";
