@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,16 +18,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::group::{Group, TIMEOUT, address, append, command, eventually, id, read, shared};
 
+/// So much is acknowledged before a run ends, by all clients together: a machine that is busy needs longer for it.
+const ACKNOWLEDGED: usize = 60;
+
 /// Appends without pause; each id once only.
 struct Client {
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
     task: JoinHandle<(BTreeMap<String, Position>, u64)>,
 }
 
 impl Client {
     fn start(name: usize, log: Arc<dyn Log>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (stop.clone(), acknowledged.clone());
         let task = tokio::spawn(async move {
             let (mut told, mut unknown) = (BTreeMap::new(), 0);
             for n in 0_u64.. {
@@ -36,7 +41,10 @@ impl Client {
                 }
                 let id = format!("{name}-{n}");
                 match log.append(&command(&id)).await {
-                    Ok(position) => _ = told.insert(id, position),
+                    Ok(position) => {
+                        told.insert(id, position);
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
                     Err(Error::Unknown(_)) => unknown += 1,
                     Err(Error::Unreachable(_) | Error::Full) => {}
                     Err(error) => panic!("{error}"),
@@ -44,7 +52,7 @@ impl Client {
             }
             (told, unknown)
         });
-        Self { stop, task }
+        Self { stop, acknowledged, task }
     }
 
     async fn end(self) -> (BTreeMap<String, Position>, u64) {
@@ -53,8 +61,15 @@ impl Client {
     }
 }
 
+/// Waits until so much is acknowledged by all together.
+async fn acknowledged(clients: &[Client], count: usize) {
+    let sum = || clients.iter().map(|client| client.acknowledged.load(Ordering::SeqCst)).sum::<usize>();
+    eventually("clients get on", async || sum() >= count).await;
+}
+
 /// What every member reads is the same, holds nothing twice, and all that was acknowledged at its place.
 async fn judge(group: &Group, clients: Vec<Client>) {
+    acknowledged(&clients, ACKNOWLEDGED).await;
     let (mut told, mut unknown) = (BTreeMap::new(), 0);
     for client in clients {
         let (positions, lost) = client.end().await;
@@ -79,7 +94,6 @@ async fn judge(group: &Group, clients: Vec<Client>) {
     }
     assert!(seen[0].windows(2).all(|pair| pair[0].entry.log_time <= pair[1].entry.log_time));
     println!("{} acknowledged, {unknown} unknown, {} read", told.len(), seen[0].len());
-    assert!(told.len() > 50, "only {} were acknowledged", told.len());
 }
 
 async fn progress(group: &Group, at: usize) {
@@ -92,8 +106,9 @@ async fn leaders_that_are_killed_take_nothing_with_them() {
     for round in 0..3 {
         let leader = group.leader().await;
         let others: Vec<_> = (0..3).filter(|n| *n != leader).collect();
-        let clients = others.iter().map(|n| Client::start(round * 10 + n, shared(group.at(*n)))).collect();
-        sleep(Duration::from_millis(300)).await;
+        let clients: Vec<_> =
+            others.iter().map(|n| Client::start(round * 10 + n, shared(group.at(*n)))).collect();
+        acknowledged(&clients, ACKNOWLEDGED / 2).await;
         group.kill(leader);
         progress(&group, others[0]).await;
         group.revive(leader).await;
@@ -110,8 +125,8 @@ async fn leaders_that_are_killed_take_nothing_with_them() {
 async fn a_leader_that_is_cut_off_acknowledges_nothing() {
     let group = Group::of(3).await;
     let leader = group.leader().await;
-    let clients = (0..3).map(|n| Client::start(n, shared(group.at(n)))).collect();
-    sleep(Duration::from_millis(300)).await;
+    let clients: Vec<_> = (0..3).map(|n| Client::start(n, shared(group.at(n)))).collect();
+    acknowledged(&clients, ACKNOWLEDGED / 2).await;
     group.cut_off(leader);
     let other = group.leader_but(leader).await;
     progress(&group, other).await;
