@@ -155,6 +155,7 @@ impl Keeper {
         self.state.send_replace(State::Up(sender));
         let life = sleep(LIFE);
         tokio::pin!(life);
+        let mut exchanged = true;
         loop {
             tokio::select! {
                 Some(ended) = self.drivers.join_next_with_id() => {
@@ -163,8 +164,13 @@ impl Keeper {
                         return false;
                     }
                 }
-                // Nobody exchanges identities any more, and what there is goes on.
-                changed = self.identities.changed() => if changed.is_ok() { break },
+                changed = self.identities.changed(), if exchanged => {
+                    if changed.is_ok() {
+                        break;
+                    }
+                    // Nobody exchanges identities any more, and what there is goes on.
+                    exchanged = false;
+                }
                 () = &mut life => break,
             }
         }
@@ -232,5 +238,44 @@ impl Keeper {
     fn refused(&self, remote: SocketAddr, refusal: &Refusal) -> String {
         self.refusals.note(remote, refusal);
         refusal.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::pin::pin;
+
+    use futures::FutureExt;
+    use hyper_util::rt::TokioExecutor;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_when_nobody_exchanges_identities_any_more() {
+        let (stream, _peer) = tokio::io::duplex(64 << 10);
+        let (sender, driver) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("nothing is awaited");
+        let (exchange, identities) = watch::channel(None);
+        let mut keeper = Keeper {
+            target: Target { pod: "a-1".into(), address: "a-1:7073".into() },
+            identities,
+            refusals: Refusals::new(Metrics::default()),
+            state: watch::Sender::new(State::Idle),
+            wanted: Arc::default(),
+            drivers: JoinSet::new(),
+            old: None,
+        };
+        drop(exchange);
+        let mut polls = 0;
+        let mut keeping = pin!(keeper.keep(sender, pending()));
+        let counted = std::future::poll_fn(|context| {
+            polls += 1;
+            assert!(polls < 10, "it is never at rest");
+            keeping.poll_unpin(context)
+        });
+        assert!(counted.await, "it is exchanged when it is old");
+        drop(driver);
     }
 }
